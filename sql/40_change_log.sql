@@ -1,0 +1,35 @@
+/*
+ * The change log: append-only, a ring of segments that are emptied whole.
+ * Writers ask the sequence iterable.change_segment for the current segment,
+ * because a sequence is read outside MVCC; readers always read all of them
+ * through the parent.  See src/change_log.c.
+ */
+CREATE SEQUENCE iterable.change_seq AS bigint CACHE 1;
+COMMENT ON SEQUENCE iterable.change_seq IS 'order of the change log; CACHE must stay 1, or two changes of one row could swap places';
+CREATE SEQUENCE iterable.change_segment AS integer MINVALUE 0 MAXVALUE 3 START 0;
+SELECT pg_catalog.setval('iterable.change_segment', 0);
+COMMENT ON SEQUENCE iterable.change_segment IS 'number of the segment that new changes go to';
+
+CREATE TABLE iterable.change (
+	seq bigint NOT NULL,
+	xid xid8 NOT NULL,
+	source_id integer NOT NULL,
+	sync_id integer NOT NULL,
+	captured_at timestamptz NOT NULL,
+	n integer NOT NULL,
+	ops text NOT NULL,
+	keys text[] NOT NULL
+);
+CREATE TABLE iterable.change_0 () INHERITS (iterable.change) USING heap;
+CREATE TABLE iterable.change_1 () INHERITS (iterable.change) USING heap;
+CREATE TABLE iterable.change_2 () INHERITS (iterable.change) USING heap;
+CREATE TABLE iterable.change_3 () INHERITS (iterable.change) USING heap;
+CREATE INDEX change_0_xid ON iterable.change_0 (xid);
+CREATE INDEX change_1_xid ON iterable.change_1 (xid);
+CREATE INDEX change_2_xid ON iterable.change_2 (xid);
+CREATE INDEX change_3_xid ON iterable.change_3 (xid);
+COMMENT ON TABLE iterable.change IS 'the captured keys; one row holds many';
+COMMENT ON COLUMN iterable.change.xid IS 'top-level transaction that captured the keys';
+COMMENT ON COLUMN iterable.change.sync_id IS '0: for every sync of the source; otherwise for this one alone (backfill, retry)';
+COMMENT ON COLUMN iterable.change.ops IS 'one letter a key, or a single letter for all: I insert, U update, D delete, T truncate (no key), B backfill, R retry, L the key could not be told (no key)';
+COMMENT ON COLUMN iterable.change.keys IS 'canonical texts of the keys, in the order of capture';

@@ -1,0 +1,59 @@
+/* ------------------------------------------------------------------------
+ * What is known of rows at Iterable.  Plain tables, read through views.
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE iterable.sync_delivery (
+	sync_id integer NOT NULL,
+	key text NOT NULL,
+	identifier text,
+	payload_hash bigint,
+	state "char" NOT NULL,
+	at timestamptz NOT NULL,
+	PRIMARY KEY (sync_id, key)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE iterable.sync_delivery IS 'per row of a source: what Iterable has accepted last';
+COMMENT ON COLUMN iterable.sync_delivery.payload_hash IS 'first 64 bits of the SHA-256 of the last accepted payload; null: none was accepted';
+COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v accepted and then vanished from the source, s seen but not sent (mode update)';
+
+CREATE TABLE iterable.sync_failure (
+	sync_id integer NOT NULL,
+	key text NOT NULL,
+	class text NOT NULL,
+	code text,
+	message text,
+	first_at timestamptz NOT NULL,
+	last_at timestamptz NOT NULL,
+	attempts integer NOT NULL DEFAULT 1,
+	next_at timestamptz,
+	PRIMARY KEY (sync_id, key)
+);
+CREATE INDEX sync_failure_next ON iterable.sync_failure (sync_id, next_at) WHERE next_at IS NOT NULL;
+COMMENT ON TABLE iterable.sync_failure IS 'rows that Iterable refused or that could not be rendered';
+COMMENT ON COLUMN iterable.sync_failure.next_at IS 'when the row is tried again; null: it waits for a person or for a newer change of the row';
+
+CREATE TABLE iterable.sync_run (
+	run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	sync_id integer NOT NULL,
+	started_at timestamptz NOT NULL,
+	finished_at timestamptz,
+	keys_seen bigint NOT NULL DEFAULT 0,
+	accepted bigint NOT NULL DEFAULT 0,
+	rejected bigint NOT NULL DEFAULT 0,
+	retried bigint NOT NULL DEFAULT 0,
+	unchanged bigint NOT NULL DEFAULT 0,
+	skipped bigint NOT NULL DEFAULT 0,
+	vanished bigint NOT NULL DEFAULT 0,
+	requests bigint NOT NULL DEFAULT 0,
+	bytes bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+CREATE INDEX sync_run_sync ON iterable.sync_run (sync_id, run_id);
+COMMENT ON TABLE iterable.sync_run IS 'executions of syncs; a continuous sync has at most one a minute';
+
+CREATE TABLE iterable.connection_state (
+	connection name PRIMARY KEY,
+	stopped_at timestamptz NOT NULL,
+	reason text NOT NULL,
+	refused_key bigint NOT NULL
+);
+COMMENT ON COLUMN iterable.connection_state.refused_key IS 'digest of the key that was refused: another key is tried at once';
+COMMENT ON TABLE iterable.connection_state IS 'connections that Iterable has refused; a connection without a row is open';

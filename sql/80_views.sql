@@ -1,0 +1,131 @@
+/*
+ * What people look at.  Each view shows the syncs whose owner the current
+ * role is, or whose owner's privileges it has; security barriers keep the
+ * conditions of others' queries from seeing more.
+ */
+
+CREATE VIEW iterable.sync_status WITH (security_barrier) AS
+SELECT s.name AS sync,
+	s.connection,
+	pg_catalog.format('%I.%I', c.schema_name, c.table_name) AS source,
+	s.object,
+	s.mode,
+	s.schedule,
+	CASE
+		WHEN NOT s.enabled THEN 'disabled'
+		WHEN t.sync_id IS NULL OR t.identity <> iterable.server_identity() THEN 'paused'
+		WHEN t.paused_reason IS NOT NULL OR x.reason IS NOT NULL THEN 'paused'
+		WHEN t.failing_since IS NOT NULL THEN 'failing'
+		ELSE 'enabled'
+	END AS state,
+	CASE
+		WHEN NOT s.enabled THEN NULL
+		WHEN t.sync_id IS NULL THEN 'it has not been enabled in this database'
+		WHEN t.identity <> iterable.server_identity() THEN 'it was enabled on another server or in another database'
+		WHEN t.paused_reason IS NOT NULL THEN t.paused_reason
+		WHEN x.reason IS NOT NULL THEN 'connection is stopped: ' || x.reason
+		WHEN t.failing_since IS NOT NULL THEN t.last_error
+	END AS reason,
+	COALESCE(p.pending, 0) AS pending,
+	p.oldest_pending,
+	COALESCE(t.backfilling, false) AS backfilling,
+	r.last_run_at,
+	COALESCE(r.accepted, 0) AS accepted,
+	COALESCE(r.rejected, 0) AS rejected,
+	COALESCE(r.vanished, 0) AS vanished,
+	(SELECT pg_catalog.count(*) FROM iterable.sync_failure f WHERE f.sync_id = s.sync_id) AS failures,
+	r.rate,
+	t.last_error,
+	t.last_error_at,
+	CASE
+		WHEN t.sync_id IS NULL AND NOT s.enabled THEN 'Look at iterable_preview(), then call iterable_enable_sync() with apply => ''updates_only'' or ''backfill''.'
+		WHEN NOT s.enabled THEN 'Call iterable_enable_sync() to go on; changes are captured meanwhile.'
+		WHEN t.sync_id IS NULL OR t.identity <> iterable.server_identity() THEN 'Call iterable_enable_sync() with apply => ''updates_only'' or ''backfill'' if this database shall send.'
+		WHEN t.paused_reason IS NOT NULL THEN 'Mend the reason; the sync goes on by itself.'
+		WHEN x.reason IS NOT NULL THEN 'Give the connection a key that Iterable accepts; it is tried once a minute, and at once when the key changes.'
+		WHEN t.failing_since IS NOT NULL THEN 'It tries again by itself; rows are kept.'
+		WHEN EXISTS (SELECT FROM iterable.sync_failure f WHERE f.sync_id = s.sync_id)
+			THEN 'Look at iterable.failure; mend the rows, or call iterable_retry_failures().'
+	END AS what_to_do
+FROM iterable.sync s
+JOIN iterable.source c ON c.source_id = s.source_id
+LEFT JOIN iterable.sync_state t ON t.sync_id = s.sync_id
+LEFT JOIN iterable.connection_state x ON x.connection = s.connection
+LEFT JOIN LATERAL (
+	SELECT pg_catalog.sum(g.n)::bigint AS pending, pg_catalog.min(g.captured_at) AS oldest_pending
+	FROM iterable.change g
+	WHERE g.source_id = s.source_id AND g.sync_id IN (0, s.sync_id)
+		AND g.xid >= pg_catalog.pg_snapshot_xmin(t."position")
+		AND NOT pg_catalog.pg_visible_in_snapshot(g.xid, t."position")
+		AND (t.window_end IS NULL OR g.seq >= t.window_seq
+			OR NOT pg_catalog.pg_visible_in_snapshot(g.xid, t.window_end))
+) p ON t.sync_id IS NOT NULL
+LEFT JOIN LATERAL (
+	SELECT pg_catalog.max(q.started_at) AS last_run_at,
+		pg_catalog.sum(q.accepted)::bigint AS accepted,
+		pg_catalog.sum(q.rejected)::bigint AS rejected,
+		pg_catalog.sum(q.vanished)::bigint AS vanished,
+		pg_catalog.round((pg_catalog.array_agg(q.accepted / GREATEST(EXTRACT(epoch FROM
+			COALESCE(q.finished_at, pg_catalog.now()) - q.started_at), 0.001) ORDER BY q.run_id DESC))[1], 1) AS rate
+	FROM iterable.sync_run q
+	WHERE q.sync_id = s.sync_id
+) r ON true
+WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
+COMMENT ON VIEW iterable.sync_status IS 'one line a sync: its state, how much is pending, what was done in the last 30 days, and what to do';
+COMMENT ON COLUMN iterable.sync_status.state IS 'disabled; enabled; paused: waits until the reason is mended; failing: tries again by itself';
+COMMENT ON COLUMN iterable.sync_status.pending IS 'captured keys that have not been dealt with; a key that changed twice may count twice';
+COMMENT ON COLUMN iterable.sync_status.oldest_pending IS 'when the oldest of them was captured';
+COMMENT ON COLUMN iterable.sync_status.accepted IS 'rows that Iterable has accepted in the last 30 days';
+COMMENT ON COLUMN iterable.sync_status.rejected IS 'rows that were refused, or could not be rendered, in the last 30 days';
+COMMENT ON COLUMN iterable.sync_status.vanished IS 'rows that were gone before they could be sent, in the last 30 days';
+COMMENT ON COLUMN iterable.sync_status.failures IS 'rows that stand in iterable.failure now';
+COMMENT ON COLUMN iterable.sync_status.rate IS 'accepted rows per second of the latest run';
+COMMENT ON COLUMN iterable.sync_status.what_to_do IS 'null when there is nothing to do';
+
+CREATE VIEW iterable.run WITH (security_barrier) AS
+SELECT s.name AS sync, r.run_id, r.started_at, r.finished_at, r.keys_seen,
+	r.accepted, r.rejected, r.retried, r.unchanged, r.skipped, r.vanished,
+	r.requests, r.bytes
+FROM iterable.sync_run r
+JOIN iterable.sync s ON s.sync_id = r.sync_id
+WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
+COMMENT ON VIEW iterable.run IS 'executions of syncs, kept for 30 days; while a continuous sync is busy it has one a minute';
+COMMENT ON COLUMN iterable.run.finished_at IS 'null while the run is open';
+COMMENT ON COLUMN iterable.run.keys_seen IS 'captured keys that were read, repeated ones once a chunk';
+COMMENT ON COLUMN iterable.run.accepted IS 'rows that Iterable has accepted';
+COMMENT ON COLUMN iterable.run.rejected IS 'rows that became failures';
+COMMENT ON COLUMN iterable.run.retried IS 'rows that failed and will be tried again by themselves';
+COMMENT ON COLUMN iterable.run.unchanged IS 'rows whose payload is what Iterable has accepted last';
+COMMENT ON COLUMN iterable.run.skipped IS 'rows that the mode keeps from being sent';
+COMMENT ON COLUMN iterable.run.vanished IS 'keys whose row is gone from the source';
+COMMENT ON COLUMN iterable.run.bytes IS 'bytes of request bodies';
+
+CREATE VIEW iterable.failure WITH (security_barrier) AS
+SELECT s.name AS sync, f.key, f.class, f.code, f.message, f.first_at, f.last_at,
+	f.attempts, f.next_at
+FROM iterable.sync_failure f
+JOIN iterable.sync s ON s.sync_id = f.sync_id
+WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
+COMMENT ON VIEW iterable.failure IS 'rows that Iterable refused or that could not be rendered; a newer change of the row tries it again and clears it on success';
+COMMENT ON COLUMN iterable.failure.key IS 'canonical text of the unique field of the row';
+COMMENT ON COLUMN iterable.failure.class IS 'what is wrong, in one word';
+COMMENT ON COLUMN iterable.failure.code IS 'code of Iterable''s answer, if it was Iterable that refused';
+COMMENT ON COLUMN iterable.failure.next_at IS 'when it is tried again by itself; null: it waits for a change of the row or iterable_retry_failures()';
+
+CREATE VIEW iterable.delivery WITH (security_barrier) AS
+SELECT s.name AS sync, d.key, d.identifier, d.payload_hash,
+	CASE d.state WHEN 'a' THEN 'accepted' WHEN 'v' THEN 'vanished' WHEN 's' THEN 'seen' END AS state,
+	d.at
+FROM iterable.sync_delivery d
+JOIN iterable.sync s ON s.sync_id = d.sync_id
+WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
+COMMENT ON VIEW iterable.delivery IS 'per row of a source: what Iterable has accepted last';
+COMMENT ON COLUMN iterable.delivery.key IS 'canonical text of the unique field of the row';
+COMMENT ON COLUMN iterable.delivery.identifier IS 'e-mail or user id that was sent';
+COMMENT ON COLUMN iterable.delivery.payload_hash IS 'first 64 bits of the SHA-256 of the payload';
+COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: accepted, then gone from the source; seen: was there, but the mode does not add it';
+
+GRANT SELECT ON iterable.sync_status, iterable.run, iterable.failure, iterable.delivery TO PUBLIC;
+
+/* Read by the capture trigger in every transaction; a number between 0 and 3. */
+GRANT SELECT ON SEQUENCE iterable.change_segment TO PUBLIC;

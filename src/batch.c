@@ -1,0 +1,328 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  The rows of one request.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "batch.h"
+
+#include "common/hashfn.h"
+#include "utils/formatting.h"
+#include "utils/memutils.h"
+
+/*
+ * A claim is a 64-bit hash of a key or an identifier.  Two that collide by
+ * chance wait for each other without need; nothing else comes of it.
+ */
+typedef uint64 Claim;
+
+static Claim
+key_claim(const IsRow *row)
+{
+	return hash_bytes_extended((const unsigned char *) row->key,
+							   (int) strlen(row->key), 1);
+}
+
+/* Iterable does not tell e-mail addresses apart by case. */
+static Claim
+email_claim(const char *email)
+{
+	char	   *folded = asc_tolower(email, strlen(email));
+	Claim		claim = hash_bytes_extended((const unsigned char *) folded,
+											(int) strlen(folded), 2);
+
+	pfree(folded);
+	return claim;
+}
+
+static Claim
+user_id_claim(const char *user_id)
+{
+	return hash_bytes_extended((const unsigned char *) user_id,
+							   (int) strlen(user_id), 3);
+}
+
+/* All claims of a row; returns how many. */
+static int
+row_claims(const IsBatch *batch, const IsRow *row, Claim *claims)
+{
+	int			n = 0;
+
+	claims[n++] = key_claim(row);
+	if (batch->claims_users)
+	{
+		if (row->email)
+			claims[n++] = email_claim(row->email);
+		if (row->user_id)
+			claims[n++] = user_id_claim(row->user_id);
+		if (row->data_email)
+			claims[n++] = email_claim(row->data_email);
+		if (row->data_user_id)
+			claims[n++] = user_id_claim(row->data_user_id);
+	}
+	return n;
+}
+
+#define MAX_ROW_CLAIMS 5
+
+static HTAB *
+create_claims(MemoryContext context)
+{
+	HASHCTL		ctl = {0};
+
+	ctl.keysize = sizeof(Claim);
+	ctl.entrysize = sizeof(Claim);
+	ctl.hcxt = context;
+	return hash_create("iterable_sync claims", 1024, &ctl,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+IsBatch *
+is_batch_create(IsEndpoint endpoint, bool claims_users, IsPlace from)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "iterable_sync batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	IsBatch    *batch = palloc0(sizeof(IsBatch));
+
+	batch->context = context;
+	batch->endpoint = endpoint;
+	batch->claims_users = claims_users;
+	batch->stretch.from = from;
+	batch->stretch.to = from;
+	batch->rows_size = 64;
+	batch->rows = palloc(batch->rows_size * sizeof(IsBatchRow));
+	initStringInfo(&batch->payloads);
+	initStringInfo(&batch->body);
+	batch->claimed = create_claims(context);
+	batch->send_max = batch->send_limit = IS_MAX_BATCH_ROWS;
+	batch->sent = palloc(IS_MAX_BATCH_ROWS * sizeof(int));
+	MemoryContextSwitchTo(old);
+	return batch;
+}
+
+void
+is_batch_free(IsBatch *batch)
+{
+	MemoryContextDelete(batch->context);
+}
+
+static char *
+copy_text(const char *text)
+{
+	return text ? pstrdup(text) : NULL;
+}
+
+static IsBatchRow *
+append_row(IsBatch *batch, const IsRow *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
+	IsBatchRow *new;
+
+	if (batch->nrows == batch->rows_size)
+	{
+		batch->rows_size *= 2;
+		batch->rows = repalloc_huge(batch->rows, batch->rows_size * sizeof(IsBatchRow));
+	}
+	new = &batch->rows[batch->nrows++];
+	memset(new, 0, sizeof(*new));
+	new->row = *row;
+	new->row.key = pstrdup(row->key);
+	new->row.email = copy_text(row->email);
+	new->row.user_id = copy_text(row->user_id);
+	new->row.data_email = copy_text(row->data_email);
+	new->row.data_user_id = copy_text(row->data_user_id);
+	new->row.event_name = copy_text(row->event_name);
+	new->row.problem_detail = copy_text(row->problem_detail);
+	new->row.payload = NULL;
+	MemoryContextSwitchTo(old);
+	return new;
+}
+
+/* Bytes of a request around n payloads: envelope and commas. */
+static Size
+envelope_bytes(const IsBatch *batch, int n)
+{
+	return strlen(is_api_envelope_open(batch->endpoint)) +
+		strlen(is_api_envelope_close(batch->endpoint)) + n;
+}
+
+bool
+is_batch_add(IsBatch *batch, const IsRow *row, bool look_up)
+{
+	Claim		claims[MAX_ROW_CLAIMS];
+	int			n = row_claims(batch, row, claims);
+	IsBatchRow *new;
+
+	if (batch->nsend >= IS_MAX_BATCH_ROWS ||
+		(batch->nsend > 0 &&
+		 batch->payloads.len + row->payload_len +
+		 envelope_bytes(batch, batch->nsend + 1) > IS_MAX_BATCH_BYTES))
+		return false;
+	for (int i = 0; i < n; i++)
+		(void) hash_search(batch->claimed, &claims[i], HASH_ENTER, NULL);
+
+	new = append_row(batch, row);
+	new->to_send = true;
+	new->look_up = look_up;
+	new->payload_at = batch->payloads.len;
+	appendBinaryStringInfo(&batch->payloads, row->payload, row->payload_len);
+	batch->nsend++;
+	return true;
+}
+
+void
+is_batch_note(IsBatch *batch, const IsRow *row, IsFate fate)
+{
+	IsBatchRow *new = append_row(batch, row);
+
+	new->fate = fate;
+	new->class = row->problem;
+	new->message = new->row.problem_detail;
+}
+
+void
+is_batch_settle(IsBatch *batch, int i, IsFate fate, const char *class,
+				const char *code, const char *message)
+{
+	IsBatchRow *row = &batch->rows[i];
+
+	Assert(row->to_send && row->fate == IS_FATE_PENDING);
+	row->fate = fate;
+	row->class = class;
+	row->code = code && code[0] ? MemoryContextStrdup(batch->context, code) : NULL;
+	row->message = message && message[0] ? MemoryContextStrdup(batch->context, message) : NULL;
+	row->to_send = false;
+	batch->nsend--;
+}
+
+bool
+is_batch_build_request(IsBatch *batch)
+{
+	bool		first = true;
+
+	batch->nsent = 0;
+	resetStringInfo(&batch->body);
+	appendStringInfoString(&batch->body, is_api_envelope_open(batch->endpoint));
+	for (int i = 0; i < batch->nrows && batch->nsent < batch->send_max; i++)
+	{
+		IsBatchRow *row = &batch->rows[i];
+
+		if (!row->to_send)
+			continue;
+		if (row->look_up)
+			return false;
+		if (!first)
+			appendStringInfoChar(&batch->body, ',');
+		first = false;
+		appendBinaryStringInfo(&batch->body, batch->payloads.data + row->payload_at,
+							   row->row.payload_len);
+		batch->sent[batch->nsent++] = i;
+	}
+	appendStringInfoString(&batch->body, is_api_envelope_close(batch->endpoint));
+	return batch->nsent > 0;
+}
+
+void
+is_batch_record(IsBatch *batch, int32 sync_id)
+{
+	IsResult   *results = palloc(Max(batch->nrows, 1) * sizeof(IsResult));
+	int			n = 0;
+
+	for (int i = 0; i < batch->nrows; i++)
+	{
+		IsBatchRow *row = &batch->rows[i];
+
+		if (row->recorded || row->fate == IS_FATE_PENDING)
+			continue;
+		row->recorded = true;
+		results[n].row = &row->row;
+		results[n].fate = row->fate;
+		results[n].class = row->class;
+		results[n].code = row->code;
+		results[n].message = row->message;
+		n++;
+
+		switch (row->fate)
+		{
+			case IS_FATE_ACCEPTED:
+				batch->counts.accepted++;
+				break;
+			case IS_FATE_UNCHANGED:
+			case IS_FATE_REAPPEARED:
+				batch->counts.unchanged++;
+				break;
+			case IS_FATE_SKIPPED:
+			case IS_FATE_SEEN:
+				batch->counts.skipped++;
+				break;
+			case IS_FATE_VANISHED:
+				batch->counts.vanished++;
+				break;
+			case IS_FATE_REJECTED:
+				batch->counts.rejected++;
+				break;
+			case IS_FATE_LATER:
+				batch->counts.retried++;
+				break;
+			case IS_FATE_PENDING:
+				break;
+		}
+	}
+	if (n > 0)
+		is_delivery_record(sync_id, results, n);
+	pfree(results);
+}
+
+/* ----------------------------------------------------------------
+ * Claims
+ * ----------------------------------------------------------------
+ */
+
+HTAB *
+is_batch_claims_create(void)
+{
+	return create_claims(CurrentMemoryContext);
+}
+
+bool
+is_batch_taken(const IsBatch *filling, HTAB *claims, const IsRow *row)
+{
+	Claim		wanted[MAX_ROW_CLAIMS];
+	int			n = row_claims(filling, row, wanted);
+
+	for (int i = 0; i < n; i++)
+		if (hash_search(claims, &wanted[i], HASH_FIND, NULL) ||
+			hash_search(filling->claimed, &wanted[i], HASH_FIND, NULL))
+			return true;
+	return false;
+}
+
+void
+is_batch_claim(IsBatch *batch, HTAB *claims)
+{
+	HASH_SEQ_STATUS status;
+	Claim	   *claim;
+
+	hash_seq_init(&status, batch->claimed);
+	while ((claim = hash_seq_search(&status)) != NULL)
+		(void) hash_search(claims, claim, HASH_ENTER, NULL);
+	batch->holds_claims = true;
+}
+
+void
+is_batch_release(IsBatch *batch, HTAB *claims)
+{
+	HASH_SEQ_STATUS status;
+	Claim	   *claim;
+
+	if (!batch->holds_claims)
+		return;
+	hash_seq_init(&status, batch->claimed);
+	while ((claim = hash_seq_search(&status)) != NULL)
+		(void) hash_search(claims, claim, HASH_REMOVE, NULL);
+	batch->holds_claims = false;
+}

@@ -1,0 +1,102 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *	  The rows of one request: their payloads, what became of each, and which
+ *	  keys and users they claim while the request is under way.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_BATCH_H
+#define IS_BATCH_H
+
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "utils/hsearch.h"
+
+#include "delivery.h"
+#include "state.h"
+
+/* A row of a batch. */
+typedef struct IsBatchRow
+{
+	IsRow		row;			/* payload is kept in the batch's text */
+	Size		payload_at;		/* where it starts there */
+	bool		to_send;		/* false: only recorded */
+	bool		look_up;		/* to be sent only if Iterable knows the user */
+	bool		looking_up;		/* that request is under way */
+	bool		recorded;
+	IsFate		fate;
+	const char *class;
+	char	   *code;
+	const char *message;
+} IsBatchRow;
+
+typedef struct IsBatch
+{
+	MemoryContext context;		/* holds everything here */
+	IsEndpoint	endpoint;
+	bool		claims_users;	/* user syncs: one row a user */
+	IsStretch	stretch;		/* part of the window that it covers */
+
+	IsBatchRow *rows;
+	int			nrows;
+	int			rows_size;
+	int			nsend;			/* rows still to be sent */
+	StringInfoData payloads;
+	HTAB	   *claimed;		/* claims of its own rows */
+
+	bool		holds_claims;	/* they are entered in the sync's table */
+	bool		closed;			/* all is recorded */
+	bool		sending;		/* a request is under way */
+	int			send_max;		/* rows in the next request */
+	int			send_limit;		/* at most (halved after a 413) */
+	int			refused_alone;	/* rows refused one by one, in a row */
+	int			odd_answers;	/* answers that could not be accounted for */
+	int			lookups;		/* look-ups under way */
+	int		   *sent;			/* indexes of the rows in the request */
+	int			nsent;
+	StringInfoData body;		/* of the request */
+	IsRunCounts counts;			/* not recorded yet */
+} IsBatch;
+
+extern IsBatch *is_batch_create(IsEndpoint endpoint, bool claims_users,
+								IsPlace from);
+extern void is_batch_free(IsBatch *batch);
+
+/*
+ * Add a row that is to be sent (a copy is kept).  False, and nothing is
+ * added, if the batch has no room for it: then it is complete.
+ */
+extern bool is_batch_add(IsBatch *batch, const IsRow *row, bool look_up);
+
+/* Add a row that is only recorded. */
+extern void is_batch_note(IsBatch *batch, const IsRow *row, IsFate fate);
+
+/* Give a row that was to be sent its fate; strings but code are constant. */
+extern void is_batch_settle(IsBatch *batch, int i, IsFate fate, const char *class,
+							const char *code, const char *message);
+
+/*
+ * Build the next request from the rows still to be sent.  False if there is
+ * none, or look-ups must come first.
+ */
+extern bool is_batch_build_request(IsBatch *batch);
+
+/* Write down the fates that are not recorded yet. */
+extern void is_batch_record(IsBatch *batch, int32 sync_id);
+
+/*
+ * Claims of a sync: keys and users of complete batches whose verdicts are not
+ * in yet.  Nothing may be decided about a row while one of its claims is
+ * taken there, or by the batch that is being filled: what Iterable has is not
+ * known until then.
+ */
+extern HTAB *is_batch_claims_create(void);
+extern bool is_batch_taken(const IsBatch *filling, HTAB *claims,
+						   const IsRow *row);
+extern void is_batch_claim(IsBatch *batch, HTAB *claims);
+extern void is_batch_release(IsBatch *batch, HTAB *claims);
+
+#endif							/* IS_BATCH_H */

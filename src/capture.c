@@ -1,0 +1,713 @@
+/*-------------------------------------------------------------------------
+ *
+ * capture.c
+ *	  The capture trigger and its buffer.
+ *
+ * The trigger appends the key of a changed row to a buffer of its source.
+ * The buffer goes to the change log as one row when it is full and before
+ * the transaction commits or is prepared, so that the log shares the fate of
+ * the changes (P1) at a fraction of the price of a log row a key.
+ *
+ * Subtransactions.  A level is recorded when the first key is captured in a
+ * subtransaction (the library may have been loaded inside of one).  A flush
+ * writes everything that is not written yet, in order, although the log row
+ * then belongs to the innermost subtransaction: keys of outer levels stay in
+ * memory, counted as flushed, and if that subtransaction aborts, they count
+ * as not flushed again.
+ *
+ *		memory:	| keys of level 1 | keys of level 2 | keys of level 3 |
+ *				0                 ^ level 2 starts  ^ level 3 starts
+ *				[-------- flushed --------)[------ not flushed ------)
+ *
+ *	 abort of a level	cut the buffer off at its start; flushed goes back to
+ *						what it was then
+ *	 commit of a level	its keys and its flushes become the parent's; what is
+ *						flushed and belongs to no outer level is forgotten
+ *
+ * Everything that the trigger must know stands in its arguments, which come
+ * with the relation cache: capture reads no table, takes no lock beyond that
+ * of its own insert, and cannot see an outdated definition.  Only output
+ * functions of base types run, never a user's code.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "capture.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "lib/stringinfo.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "change_log.h"
+#include "compat.h"
+#include "key.h"
+#include "launcher.h"
+
+PG_FUNCTION_INFO_V1(iterable_capture);
+
+/* Bytes of keys in one log row; beyond 32 kB a row gains nothing (test/bench). */
+#define FLUSH_BYTES (32 * 1024)
+
+/* A trigger's arguments, resolved against its relation. */
+typedef struct CaptureTrigger
+{
+	Oid			tgoid;			/* hash key */
+	Oid			relid;
+	bool		valid;			/* false: fill again before use */
+	MemoryContext context;		/* holds the arrays below */
+	int32		source_id;
+	bool		lost;			/* a key column is gone: no key can be told */
+	int			nkeys;
+	AttrNumber *key_attnos;
+	Oid		   *key_types;
+	int			nwatched;		/* -1: every column */
+	AttrNumber *watched;
+} CaptureTrigger;
+
+typedef struct CaptureLevel
+{
+	SubTransactionId subid;
+	/* state of the buffer when the level began */
+	Size		len;
+	int			n;
+	Size		flushed_len;
+	int			flushed_n;
+} CaptureLevel;
+
+/* Keys of one source in this transaction, laid out as elements of a text[]. */
+typedef struct CaptureBuffer
+{
+	struct CaptureBuffer *next;
+	int32		source_id;
+	char	   *data;
+	Size		size;
+	Size		len;
+	Size		flushed_len;
+	Size		last;			/* where the newest key starts */
+	char	   *ops;			/* a letter a key */
+	int			ops_size;
+	int			n;
+	int			flushed_n;
+	CaptureLevel *levels;
+	int			nlevels;
+	int			levels_size;
+	SubTransactionId lost_in;	/* subtransaction that has logged IS_OP_LOST */
+} CaptureBuffer;
+
+static HTAB *triggers = NULL;
+
+/* State of the current transaction, in TopTransactionContext. */
+static CaptureBuffer *buffers = NULL;
+static bool captured = false;	/* something was captured, flushed or not */
+static bool write_through = false;	/* pre-commit has passed */
+static bool wake_on_commit = false;
+
+static void xact_callback(XactEvent event, void *arg);
+static void subxact_callback(SubXactEvent event, SubTransactionId subid,
+							 SubTransactionId parent, void *arg);
+static void relcache_callback(Datum arg, Oid relid);
+
+void
+is_capture_register(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+}
+
+bool
+is_capture_pending(void)
+{
+	return captured;
+}
+
+void
+is_capture_wake_on_commit(void)
+{
+	wake_on_commit = true;
+}
+
+/* ----------------------------------------------------------------
+ * Buffer
+ * ----------------------------------------------------------------
+ */
+
+static CaptureBuffer *
+get_buffer(int32 source_id)
+{
+	CaptureBuffer *buffer;
+
+	for (buffer = buffers; buffer != NULL; buffer = buffer->next)
+		if (buffer->source_id == source_id)
+			return buffer;
+
+	buffer = MemoryContextAllocZero(TopTransactionContext, sizeof(CaptureBuffer));
+	buffer->source_id = source_id;
+	buffer->size = 1024;
+	buffer->data = MemoryContextAlloc(TopTransactionContext, buffer->size);
+	buffer->ops_size = 128;
+	buffer->ops = MemoryContextAlloc(TopTransactionContext, buffer->ops_size);
+	buffer->levels_size = 4;
+	buffer->levels = MemoryContextAlloc(TopTransactionContext,
+										buffer->levels_size * sizeof(CaptureLevel));
+	buffer->next = buffers;
+	buffers = buffer;
+	return buffer;
+}
+
+/* Make sure that the innermost level is that of the current subtransaction. */
+static CaptureLevel *
+current_level(CaptureBuffer *buffer)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	CaptureLevel *level;
+
+	if (buffer->nlevels > 0 &&
+		buffer->levels[buffer->nlevels - 1].subid == subid)
+		return &buffer->levels[buffer->nlevels - 1];
+
+	if (buffer->nlevels == buffer->levels_size)
+	{
+		buffer->levels = repalloc(buffer->levels,
+								  2 * buffer->levels_size * sizeof(CaptureLevel));
+		buffer->levels_size *= 2;
+	}
+	level = &buffer->levels[buffer->nlevels++];
+	level->subid = subid;
+	level->len = buffer->len;
+	level->n = buffer->n;
+	level->flushed_len = buffer->flushed_len;
+	level->flushed_n = buffer->flushed_n;
+	return level;
+}
+
+/*
+ * Forget what is flushed and belongs to the innermost level: its log rows
+ * share its fate, so memory is not needed for it any more.
+ */
+static void
+forget_flushed(CaptureBuffer *buffer)
+{
+	CaptureLevel *level = &buffer->levels[buffer->nlevels - 1];
+	Size		gone = buffer->flushed_len - Min(level->len, buffer->flushed_len);
+	int			gone_n = buffer->flushed_n - Min(level->n, buffer->flushed_n);
+
+	if (gone_n == 0)
+		return;
+	memmove(buffer->data + level->len, buffer->data + buffer->flushed_len,
+			buffer->len - buffer->flushed_len);
+	memmove(buffer->ops + level->n, buffer->ops + buffer->flushed_n,
+			buffer->n - buffer->flushed_n);
+	buffer->len -= gone;
+	buffer->n -= gone_n;
+	buffer->flushed_len = level->len;
+	buffer->flushed_n = level->n;
+	buffer->last = buffer->len;
+}
+
+static void
+flush_buffer(CaptureBuffer *buffer)
+{
+	Size		len = buffer->len - buffer->flushed_len;
+	int			n = buffer->n - buffer->flushed_n;
+	const char *ops = buffer->ops + buffer->flushed_n;
+	int			nops = 1;
+	ArrayType  *keys;
+	Size		array_size = ARR_OVERHEAD_NONULLS(1) + len;
+	bool		read_only = XactReadOnly;
+
+	if (n == 0)
+		return;
+
+	keys = palloc0(array_size);
+	SET_VARSIZE(keys, array_size);
+	keys->ndim = 1;
+	keys->dataoffset = 0;
+	keys->elemtype = TEXTOID;
+	ARR_DIMS(keys)[0] = n;
+	ARR_LBOUND(keys)[0] = 1;
+	memcpy((char *) keys + ARR_OVERHEAD_NONULLS(1), buffer->data + buffer->flushed_len, len);
+
+	for (int i = 1; i < n; i++)
+		if (ops[i] != ops[0])
+		{
+			nops = n;
+			break;
+		}
+
+	/* A transaction may become read only after it has written. */
+	XactReadOnly = false;
+	is_change_log_append(buffer->source_id, 0, ops, nops, keys, n);
+	XactReadOnly = read_only;
+	pfree(keys);
+
+	/* An outer level's record is in order: only the current one may flush. */
+	(void) current_level(buffer);
+	buffer->flushed_len = buffer->len;
+	buffer->flushed_n = buffer->n;
+	forget_flushed(buffer);
+}
+
+static void
+append_key(CaptureBuffer *buffer, char op, const char *key, Size key_len)
+{
+	CaptureLevel *level = current_level(buffer);
+	Size		element = VARHDRSZ + key_len;
+	Size		aligned = INTALIGN(element);
+
+	captured = true;
+
+	/* The same row again, and nothing in between. */
+	if (buffer->n > level->n && buffer->n > buffer->flushed_n &&
+		buffer->ops[buffer->n - 1] == op &&
+		buffer->last + aligned == buffer->len &&
+		VARSIZE(buffer->data + buffer->last) == element &&
+		memcmp(VARDATA(buffer->data + buffer->last), key, key_len) == 0)
+		return;
+
+	if (buffer->len + aligned > buffer->size)
+	{
+		Size		size = Max(buffer->size * 2, buffer->len + aligned);
+
+		buffer->data = repalloc(buffer->data, size);
+		buffer->size = size;
+	}
+	if (buffer->n == buffer->ops_size)
+	{
+		buffer->ops = repalloc(buffer->ops, buffer->ops_size * 2);
+		buffer->ops_size *= 2;
+	}
+
+	memset(buffer->data + buffer->len, 0, aligned);
+	SET_VARSIZE(buffer->data + buffer->len, element);
+	memcpy(VARDATA(buffer->data + buffer->len), key, key_len);
+	buffer->last = buffer->len;
+	buffer->len += aligned;
+	buffer->ops[buffer->n++] = op;
+
+	if (write_through || buffer->len - buffer->flushed_len >= FLUSH_BYTES)
+		flush_buffer(buffer);
+}
+
+/*
+ * A change without a key: it goes to the log by itself, behind what was
+ * captured before.
+ */
+static void
+append_keyless(int32 source_id, char op)
+{
+	CaptureBuffer *buffer = get_buffer(source_id);
+	bool		read_only = XactReadOnly;
+
+	if (op == IS_OP_LOST)
+	{
+		/* once says it all */
+		if (buffer->lost_in == GetCurrentSubTransactionId())
+			return;
+		buffer->lost_in = GetCurrentSubTransactionId();
+	}
+	(void) current_level(buffer);
+	captured = true;
+	flush_buffer(buffer);
+	XactReadOnly = false;
+	is_change_log_append(source_id, 0, &op, 1, construct_empty_array(TEXTOID), 0);
+	XactReadOnly = read_only;
+}
+
+/* ----------------------------------------------------------------
+ * Transaction callbacks
+ * ----------------------------------------------------------------
+ */
+
+static void
+reset_state(void)
+{
+	buffers = NULL;
+	captured = false;
+	write_through = false;
+	wake_on_commit = false;
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			for (CaptureBuffer *buffer = buffers; buffer; buffer = buffer->next)
+				flush_buffer(buffer);
+
+			/*
+			 * Another extension may still write to a source in its own
+			 * callback, after this one.
+			 */
+			write_through = true;
+			break;
+
+		case XACT_EVENT_COMMIT:
+			for (CaptureBuffer *buffer = buffers; buffer; buffer = buffer->next)
+				if (buffer->n > 0)
+					elog(WARNING, "iterable_sync: %d captured keys were not written before commit",
+						 buffer->n);
+			if (captured || wake_on_commit)
+				is_launcher_wake(MyDatabaseId);
+			reset_state();
+			break;
+
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+			reset_state();
+			break;
+
+		default:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId subid,
+				 SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+
+	for (CaptureBuffer *buffer = buffers; buffer; buffer = buffer->next)
+	{
+		CaptureLevel *level;
+
+		if (buffer->nlevels == 0)
+			continue;
+		level = &buffer->levels[buffer->nlevels - 1];
+		if (level->subid != subid)
+			continue;
+
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+		{
+			buffer->len = level->len;
+			buffer->n = level->n;
+			buffer->flushed_len = level->flushed_len;
+			buffer->flushed_n = level->flushed_n;
+			buffer->last = buffer->len;
+			buffer->nlevels--;
+		}
+		else if (buffer->nlevels > 1 && level[-1].subid == parent)
+		{
+			buffer->nlevels--;
+			forget_flushed(buffer);
+		}
+		else
+			level->subid = parent;
+	}
+}
+
+/* ----------------------------------------------------------------
+ * Trigger definitions
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Only flag: the entry may be in use up the stack.  InvalidOid means all.
+ */
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	CaptureTrigger *entry;
+
+	if (triggers == NULL)
+		return;
+	hash_seq_init(&status, triggers);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		if (!OidIsValid(relid) || entry->relid == relid)
+			entry->valid = false;
+}
+
+/* The column names in an argument, a text array literal. */
+static void
+parse_names(const char *literal, Datum **names, int *n)
+{
+	ArrayType  *array =
+		DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN, pstrdup(literal),
+												TEXTOID, -1));
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, names, NULL, n);
+}
+
+static AttrNumber
+find_column(TupleDesc desc, Datum name)
+{
+	char	   *wanted = TextDatumGetCString(name);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && strcmp(NameStr(att->attname), wanted) == 0)
+			return att->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+static void
+fill_trigger(CaptureTrigger *entry, Relation rel, Trigger *trigger)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	MemoryContext context;
+	Datum	   *names;
+	int			n;
+
+	if (entry->context)
+		MemoryContextDelete(entry->context);
+	entry->context = NULL;
+	context = AllocSetContextCreate(CacheMemoryContext,
+									"iterable_sync capture trigger",
+									ALLOCSET_SMALL_SIZES);
+	entry->context = context;
+	entry->relid = RelationGetRelid(rel);
+	entry->source_id = pg_strtoint32(trigger->tgargs[0]);
+	entry->lost = false;
+
+	parse_names(trigger->tgargs[1], &names, &n);
+	entry->nkeys = n;
+	entry->key_attnos = MemoryContextAlloc(context, n * sizeof(AttrNumber));
+	entry->key_types = MemoryContextAlloc(context, n * sizeof(Oid));
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attno = find_column(desc, names[i]);
+		Form_pg_attribute att;
+
+		if (attno == InvalidAttrNumber)
+		{
+			entry->lost = true;
+			continue;
+		}
+		att = TupleDescAttr(desc, attno - 1);
+		if (!is_key_type_ok(att->atttypid, att->attcollation))
+			entry->lost = true;
+		entry->key_attnos[i] = attno;
+		entry->key_types[i] = att->atttypid;
+	}
+
+	entry->nwatched = -1;
+	if (strcmp(trigger->tgargs[2], "*") != 0)
+	{
+		parse_names(trigger->tgargs[2], &names, &n);
+		entry->watched = MemoryContextAlloc(context, (n + 1) * sizeof(AttrNumber));
+		entry->nwatched = n;
+		for (int i = 0; i < n; i++)
+		{
+			AttrNumber	attno = find_column(desc, names[i]);
+
+			/*
+			 * A watched column that is gone, or that is computed only when
+			 * read, cannot be compared: then every change counts that any
+			 * column shows.
+			 */
+			if (attno == InvalidAttrNumber ||
+				TupleDescAttr(desc, attno - 1)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+			{
+				entry->nwatched = -1;
+				break;
+			}
+			entry->watched[i] = attno;
+		}
+	}
+	entry->valid = true;
+}
+
+static CaptureTrigger *
+get_trigger(Relation rel, Trigger *trigger)
+{
+	CaptureTrigger *entry;
+	bool		found;
+
+	if (triggers == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(CaptureTrigger);
+		ctl.hcxt = CacheMemoryContext;
+		triggers = hash_create("iterable_sync capture triggers", 32, &ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+
+	entry = hash_search(triggers, &trigger->tgoid, HASH_ENTER, &found);
+	if (!found)
+	{
+		/* an error while filling leaves an entry that is filled again */
+		entry->valid = false;
+		entry->context = NULL;
+		entry->relid = InvalidOid;
+	}
+	if (!entry->valid || entry->relid != RelationGetRelid(rel))
+	{
+		entry->valid = false;
+		fill_trigger(entry, rel, trigger);
+	}
+	return entry;
+}
+
+/* ----------------------------------------------------------------
+ * The trigger
+ * ----------------------------------------------------------------
+ */
+
+/* Does a column have the same value in both rows? */
+static bool
+same_value(TupleTableSlot *old, TupleTableSlot *new, Form_pg_attribute att)
+{
+	bool		old_null;
+	bool		new_null;
+	Datum		old_value = slot_getattr(old, att->attnum, &old_null);
+	Datum		new_value = slot_getattr(new, att->attnum, &new_null);
+
+	if (old_null || new_null)
+		return old_null && new_null;
+	if (att->attbyval || att->attlen != -1)
+		return datumIsEqual(old_value, new_value, att->attbyval, att->attlen);
+
+	/* An update that leaves a toasted value alone keeps its pointer. */
+	if (datumIsEqual(old_value, new_value, false, -1))
+		return true;
+	return datum_image_eq(old_value, new_value, false, -1);
+}
+
+static bool
+watched_changed(CaptureTrigger *entry, TupleDesc desc,
+				TupleTableSlot *old, TupleTableSlot *new)
+{
+	if (entry->nwatched >= 0)
+	{
+		for (int i = 0; i < entry->nwatched; i++)
+			if (!same_value(old, new, TupleDescAttr(desc, entry->watched[i] - 1)))
+				return true;
+		return false;
+	}
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped &&
+			att->attgenerated != ATTRIBUTE_GENERATED_VIRTUAL &&
+			!same_value(old, new, att))
+			return true;
+	}
+	return false;
+}
+
+static bool
+key_changed(CaptureTrigger *entry, TupleDesc desc,
+			TupleTableSlot *old, TupleTableSlot *new)
+{
+	for (int i = 0; i < entry->nkeys; i++)
+		if (!same_value(old, new, TupleDescAttr(desc, entry->key_attnos[i] - 1)))
+			return true;
+	return false;
+}
+
+static void
+capture_row(CaptureTrigger *entry, TupleTableSlot *slot, char op)
+{
+	static StringInfo key = NULL;
+	Datum		values[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < entry->nkeys; i++)
+	{
+		bool		isnull;
+
+		values[i] = slot_getattr(slot, entry->key_attnos[i], &isnull);
+		if (isnull)
+		{
+			append_keyless(entry->source_id, IS_OP_LOST);
+			return;
+		}
+	}
+
+	if (key == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+		key = makeStringInfo();
+		MemoryContextSwitchTo(old);
+	}
+	resetStringInfo(key);
+	is_key_append(key, entry->nkeys, entry->key_types, values);
+	append_key(get_buffer(entry->source_id), op, key->data, key->len);
+}
+
+/*
+ * iterable_capture() returns trigger
+ *
+ * Raises 39P01 when it is not fired AFTER a row change or TRUNCATE, or its
+ * arguments are not those that iterable_enable_sync() gives it.
+ */
+Datum
+iterable_capture(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	CaptureTrigger *entry;
+	TupleDesc	desc;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager",
+						"iterable_capture")));
+	if (!TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
+		TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ==
+		TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired AFTER each row or AFTER TRUNCATE",
+						"iterable_capture")));
+	if (trigdata->tg_trigger->tgnargs != 3)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" takes three trigger arguments",
+						"iterable_capture"),
+				 errhint("Let iterable_enable_sync() create the trigger.")));
+
+	entry = get_trigger(trigdata->tg_relation, trigdata->tg_trigger);
+
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+	{
+		append_keyless(entry->source_id, IS_OP_TRUNCATE);
+		return PointerGetDatum(NULL);
+	}
+	if (entry->lost)
+	{
+		append_keyless(entry->source_id, IS_OP_LOST);
+		return PointerGetDatum(NULL);
+	}
+
+	desc = RelationGetDescr(trigdata->tg_relation);
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+		capture_row(entry, trigdata->tg_trigslot, IS_OP_INSERT);
+	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		capture_row(entry, trigdata->tg_trigslot, IS_OP_DELETE);
+	else if (key_changed(entry, desc, trigdata->tg_trigslot, trigdata->tg_newslot))
+	{
+		capture_row(entry, trigdata->tg_trigslot, IS_OP_DELETE);
+		capture_row(entry, trigdata->tg_newslot, IS_OP_INSERT);
+	}
+	else if (watched_changed(entry, desc, trigdata->tg_trigslot, trigdata->tg_newslot))
+		capture_row(entry, trigdata->tg_newslot, IS_OP_UPDATE);
+
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * capture.h
+ *	  The capture trigger and its buffer.  Runs in users' transactions.
+ *
+ * Trigger arguments: source id; the key columns as a text array literal; the
+ * watched columns as a text array literal, or '*' for every column.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_CAPTURE_H
+#define IS_CAPTURE_H
+
+#include "postgres.h"
+
+/* Called from _PG_init. */
+extern void is_capture_register(void);
+
+/*
+ * Wake this database's worker when the current transaction commits, as a
+ * captured change would: for functions that give the worker something to do.
+ */
+extern void is_capture_wake_on_commit(void);
+
+/* Has the current transaction captured anything? */
+extern bool is_capture_pending(void);
+
+#endif							/* IS_CAPTURE_H */

@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * config.h
+ *	  What the configuration functions share.
+ *
+ * They check the rights of the current role themselves and write as the
+ * extension's owner.  Whatever changes a sync locks its row first, so that
+ * sessions go one after the other.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_CONFIG_H
+#define IS_CONFIG_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "catalog.h"
+#include "iterable_api.h"
+#include "query.h"
+
+/* What happens to rows that are there already. */
+typedef enum IsApply
+{
+	IS_APPLY_NOT_GIVEN,
+	IS_APPLY_UPDATES_ONLY,
+	IS_APPLY_BACKFILL
+} IsApply;
+
+/*
+ * Argument i of a function as C string.  If it is null: error 22004 for a
+ * required one, else NULL.
+ */
+extern char *is_config_arg(FunctionCallInfo fcinfo, int i, const char *name,
+						   bool required);
+
+/* The word for apply (NULL: not given); error 22023 with a hint. */
+extern IsApply is_config_parse_apply(const char *text);
+
+/* Error 22023: apply must be given, because "because". */
+extern void is_config_require_apply(IsApply apply, const char *because);
+
+/*
+ * The sync as it is now, its row locked until the transaction ends.  Errors
+ * of is_catalog_get_sync(); 25006 in recovery or a read-only transaction
+ * ("function" is the caller's name).
+ */
+extern IsSync *is_config_lock_sync(const char *name, const char *function);
+
+/* Run a query on the extension's tables as their owner; number of rows. */
+extern uint64 is_config_write(IsQuery *query, Datum *values, const char *nulls);
+
+/* Begin to send all rows that the source has now. */
+extern void is_config_start_backfill(const IsSync *sync,
+									 IsProjectType project_type);
+
+#endif							/* IS_CONFIG_H */

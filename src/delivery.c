@@ -1,0 +1,302 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.c
+ *	  What is known of each row at Iterable.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "delivery.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+
+#include "compat.h"
+#include "query.h"
+
+/* A row that may succeed later is tried after 30 s, 1 min, 2 min … 6 h … */
+#define FIRST_RETRY_SECONDS 30
+#define LAST_RETRY_SECONDS (6 * 3600)
+/* … and waits for a person after this many attempts. */
+#define MAX_ATTEMPTS 12
+
+static Datum
+text_array(Datum *elems, bool *nulls, int n)
+{
+	int			dims[1] = {n};
+	int			lbs[1] = {1};
+
+	if (n == 0)
+		return PointerGetDatum(construct_empty_array(TEXTOID));
+	return PointerGetDatum(construct_md_array(elems, nulls, 1, dims, lbs, TEXTOID,
+											  -1, false, TYPALIGN_INT));
+}
+
+/* ----------------------------------------------------------------
+ * Recall
+ * ----------------------------------------------------------------
+ */
+
+void
+is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
+{
+	/*
+	 * WITH ORDINALITY gives the place of the key back, so that nothing has to
+	 * be matched here.
+	 */
+	static IsQuery query = IS_QUERY(
+		"SELECT k.i, d.state, d.payload_hash, f.key IS NOT NULL "
+		"FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i) "
+		"LEFT JOIN iterable.sync_delivery d ON d.sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND d.key OPERATOR(pg_catalog.=) k.key "
+		"LEFT JOIN iterable.sync_failure f ON f.sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND f.key OPERATOR(pg_catalog.=) k.key "
+		"WHERE d.key IS NOT NULL OR f.key IS NOT NULL",
+		2, INT4OID, TEXTARRAYOID
+	);
+	Datum	   *elems = palloc(Max(n, 1) * sizeof(Datum));
+	Datum		values[2];
+	uint64		found;
+
+	memset(memory, 0, n * sizeof(IsMemory));
+	for (int i = 0; i < n; i++)
+		elems[i] = CStringGetTextDatum(keys[i]);
+	values[0] = Int32GetDatum(sync_id);
+	values[1] = text_array(elems, NULL, n);
+
+	SPI_connect();
+	found = is_query_run(&query, values, NULL);
+	for (uint64 row = 0; row < found; row++)
+	{
+		bool		isnull;
+		IsMemory   *m = &memory[DatumGetInt64(is_query_value(row, 1, &isnull)) - 1];
+		Datum		state = is_query_value(row, 2, &isnull);
+
+		if (!isnull)
+		{
+			m->state = DatumGetChar(state);
+			m->hash = DatumGetInt64(is_query_value(row, 3, &isnull));
+		}
+		m->failed = DatumGetBool(is_query_value(row, 4, &isnull));
+	}
+	SPI_finish();
+}
+
+/* ----------------------------------------------------------------
+ * Record
+ * ----------------------------------------------------------------
+ */
+
+static void
+remember(int32 sync_id, const IsResult *results, int n)
+{
+	static IsQuery query = IS_QUERY(
+		"INSERT INTO iterable.sync_delivery AS d (sync_id, key, identifier, payload_hash, state, at) "
+		"SELECT $1, u.key, u.identifier, u.hash, u.state, pg_catalog.now() "
+		"FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), "
+		"pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (key, identifier, hash, state) "
+		"ON CONFLICT (sync_id, key) DO UPDATE SET identifier = EXCLUDED.identifier, "
+		"payload_hash = EXCLUDED.payload_hash, state = EXCLUDED.state, at = EXCLUDED.at",
+		5, INT4OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, CHARARRAYOID
+	);
+	Datum	   *keys = palloc(n * sizeof(Datum));
+	Datum	   *identifiers = palloc(n * sizeof(Datum));
+	bool	   *no_identifier = palloc0(n * sizeof(bool));
+	Datum	   *hashes = palloc(n * sizeof(Datum));
+	Datum	   *states = palloc(n * sizeof(Datum));
+	int			k = 0;
+	Datum		values[5];
+
+	for (int i = 0; i < n; i++)
+	{
+		const IsRow *row = results[i].row;
+		const char *identifier = row->email ? row->email : row->user_id;
+
+		if (results[i].fate != IS_FATE_ACCEPTED &&
+			results[i].fate != IS_FATE_REAPPEARED &&
+			results[i].fate != IS_FATE_SEEN)
+			continue;
+		keys[k] = CStringGetTextDatum(row->key);
+		no_identifier[k] = identifier == NULL;
+		identifiers[k] = identifier ? CStringGetTextDatum(identifier) : (Datum) 0;
+		hashes[k] = Int64GetDatum(row->hash);
+		states[k] = CharGetDatum(results[i].fate == IS_FATE_SEEN ?
+								 IS_DELIVERY_SEEN : IS_DELIVERY_ACCEPTED);
+		k++;
+	}
+	if (k == 0)
+		return;
+
+	values[0] = Int32GetDatum(sync_id);
+	values[1] = text_array(keys, NULL, k);
+	values[2] = text_array(identifiers, no_identifier, k);
+	values[3] = PointerGetDatum(construct_array(hashes, k, INT8OID, sizeof(int64),
+												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[4] = PointerGetDatum(construct_array(states, k, CHAROID, 1, true,
+												TYPALIGN_CHAR));
+	(void) is_query_run(&query, values, NULL);
+}
+
+static void
+mark_vanished(int32 sync_id, Datum keys)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_delivery SET state = 'v', at = pg_catalog.now() "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND key OPERATOR(pg_catalog.=) ANY ($2) AND state OPERATOR(pg_catalog.<>) 'v'",
+		2, INT4OID, TEXTARRAYOID
+	);
+	Datum		values[2] = {Int32GetDatum(sync_id), keys};
+
+	(void) is_query_run(&query, values, NULL);
+}
+
+static void
+clear_failures(int32 sync_id, Datum keys)
+{
+	static IsQuery query = IS_QUERY(
+		"DELETE FROM iterable.sync_failure "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND key OPERATOR(pg_catalog.=) ANY ($2)",
+		2, INT4OID, TEXTARRAYOID
+	);
+	Datum		values[2] = {Int32GetDatum(sync_id), keys};
+
+	(void) is_query_run(&query, values, NULL);
+}
+
+static void
+add_failure(int32 sync_id, const IsResult *result)
+{
+	static IsQuery query = IS_QUERY(
+		"INSERT INTO iterable.sync_failure AS f "
+		"(sync_id, key, class, code, message, first_at, last_at, next_at) "
+		"VALUES ($1, $2, $3, $4, $5, pg_catalog.now(), pg_catalog.now(), "
+		"CASE WHEN $6 THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
+		"pg_catalog.make_interval(secs => $7) END) "
+		"ON CONFLICT (sync_id, key) DO UPDATE SET class = EXCLUDED.class, "
+		"code = EXCLUDED.code, message = EXCLUDED.message, last_at = EXCLUDED.last_at, "
+		"attempts = f.attempts OPERATOR(pg_catalog.+) 1, "
+		"next_at = CASE WHEN $6 AND f.attempts OPERATOR(pg_catalog.<) $9 "
+		"THEN pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => "
+		"LEAST($7 OPERATOR(pg_catalog.*) pg_catalog.power(2, f.attempts), $8)) END",
+		9, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, FLOAT8OID,
+			FLOAT8OID, INT4OID
+	);
+	char		nulls[9];
+	Datum		values[9];
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = Int32GetDatum(sync_id);
+	values[1] = CStringGetTextDatum(result->row->key);
+	values[2] = CStringGetTextDatum(result->class ? result->class : "unknown");
+	if (result->code && result->code[0])
+		values[3] = CStringGetTextDatum(result->code);
+	else
+		nulls[3] = 'n';
+	if (result->message && result->message[0])
+		values[4] = CStringGetTextDatum(result->message);
+	else
+		nulls[4] = 'n';
+	values[5] = BoolGetDatum(result->fate == IS_FATE_LATER);
+	values[6] = Float8GetDatum((double) FIRST_RETRY_SECONDS);
+	values[7] = Float8GetDatum((double) LAST_RETRY_SECONDS);
+	values[8] = Int32GetDatum(MAX_ATTEMPTS);
+	(void) is_query_run(&query, values, nulls);
+}
+
+void
+is_delivery_record(int32 sync_id, const IsResult *results, int n)
+{
+	Datum	   *vanished = palloc(Max(n, 1) * sizeof(Datum));
+	Datum	   *cleared = palloc(Max(n, 1) * sizeof(Datum));
+	int			nvanished = 0;
+	int			ncleared = 0;
+
+	SPI_connect();
+	remember(sync_id, results, n);
+	for (int i = 0; i < n; i++)
+	{
+		switch (results[i].fate)
+		{
+			case IS_FATE_ACCEPTED:
+			case IS_FATE_UNCHANGED:
+			case IS_FATE_REAPPEARED:
+			case IS_FATE_SEEN:
+			case IS_FATE_SKIPPED:
+				cleared[ncleared++] = CStringGetTextDatum(results[i].row->key);
+				break;
+			case IS_FATE_VANISHED:
+				vanished[nvanished++] = CStringGetTextDatum(results[i].row->key);
+				cleared[ncleared++] = vanished[nvanished - 1];
+				break;
+			case IS_FATE_REJECTED:
+			case IS_FATE_LATER:
+				add_failure(sync_id, &results[i]);
+				break;
+			case IS_FATE_PENDING:
+				break;
+		}
+	}
+	if (nvanished > 0)
+		mark_vanished(sync_id, text_array(vanished, NULL, nvanished));
+	if (ncleared > 0)
+		clear_failures(sync_id, text_array(cleared, NULL, ncleared));
+	SPI_finish();
+}
+
+List *
+is_delivery_take_due_failures(int32 sync_id, int max)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_failure SET next_at = NULL "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND key OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"SELECT key FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND next_at OPERATOR(pg_catalog.<=) pg_catalog.now() ORDER BY next_at LIMIT $2)) "
+		"RETURNING key",
+		2, INT4OID, INT8OID
+	);
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[2] = {Int32GetDatum(sync_id), Int64GetDatum((int64) max)};
+	List	   *result = NIL;
+	uint64		n;
+
+	SPI_connect();
+	n = is_query_run(&query, values, NULL);
+	for (uint64 i = 0; i < n; i++)
+	{
+		MemoryContext spi = MemoryContextSwitchTo(context);
+
+		result = lappend(result, is_query_text(i, 1, context));
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return result;
+}
+
+char *
+is_delivery_redact(const char *message)
+{
+	char	   *result = pstrdup(message);
+	char	   *out = result;
+	bool		quoted = false;
+
+	for (const char *in = message; *in != '\0'; in++)
+	{
+		if (*in == '"')
+		{
+			if (!quoted)
+			{
+				*out++ = '"';
+				*out++ = '"';
+			}
+			quoted = !quoted;
+		}
+		else if (!quoted)
+			*out++ = *in;
+	}
+	*out = '\0';
+	return result;
+}

@@ -1,0 +1,76 @@
+/*-------------------------------------------------------------------------
+ *
+ * delivery.h
+ *	  What is known of each row at Iterable: what was accepted last, and the
+ *	  failures.
+ *
+ * Works in the caller's transaction, like state.h.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_DELIVERY_H
+#define IS_DELIVERY_H
+
+#include "postgres.h"
+
+#include "catalog.h"
+#include "render.h"
+
+/* iterable.sync_delivery.state */
+#define IS_DELIVERY_ACCEPTED 'a'
+#define IS_DELIVERY_VANISHED 'v'	/* accepted, then gone from the source */
+#define IS_DELIVERY_SEEN 's'	/* mode update: was there, is not ours to add */
+
+/* What is remembered of a key. */
+typedef struct IsMemory
+{
+	char		state;			/* 0: nothing */
+	int64		hash;			/* valid with a state */
+	bool		failed;			/* it stands in the failures */
+} IsMemory;
+
+/* Fill memory[] for these keys. */
+extern void is_delivery_recall(int32 sync_id, const char **keys, int n,
+							   IsMemory *memory);
+
+/* What has become of a row. */
+typedef enum IsFate
+{
+	IS_FATE_PENDING,
+	IS_FATE_ACCEPTED,			/* remember hash and identifier, clear a failure */
+	IS_FATE_UNCHANGED,			/* Iterable has it already; clear a failure */
+	IS_FATE_REAPPEARED,			/* unchanged, but had vanished in between */
+	IS_FATE_SKIPPED,			/* the mode says no */
+	IS_FATE_SEEN,				/* remember that it was there */
+	IS_FATE_VANISHED,
+	IS_FATE_REJECTED,			/* a failure for a person */
+	IS_FATE_LATER				/* a failure that is tried again by itself */
+} IsFate;
+
+typedef struct IsResult
+{
+	const IsRow *row;
+	IsFate		fate;
+	const char *class;			/* of a failure */
+	const char *code;			/* Iterable's code or NULL */
+	const char *message;
+} IsResult;
+
+/*
+ * Write down what was learnt of these rows.  Fates that change nothing are
+ * passed over.
+ */
+extern void is_delivery_record(int32 sync_id, const IsResult *results, int n);
+
+/*
+ * Take failures whose time has come: their keys (List of char *, at most
+ * max) are no longer planned.  The caller puts them into the change log in
+ * the same transaction.
+ */
+extern List *is_delivery_take_due_failures(int32 sync_id, int max);
+
+/* The text of an error that may hold data of a row: what is quoted is cut out. */
+extern char *is_delivery_redact(const char *message);
+
+#endif							/* IS_DELIVERY_H */

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * expression.h
+ *	  Expressions that users write into mappings.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_EXPRESSION_H
+#define IS_EXPRESSION_H
+
+#include "postgres.h"
+
+#include "nodes/bitmapset.h"
+
+typedef struct IsExpression
+{
+	char	   *text;			/* deparsed: means the same under search_path
+								 * pg_catalog, pg_temp */
+	Oid			type;
+	int32		typmod;
+	bool		whole_row;		/* reads the row as a whole */
+	Bitmapset  *columns;		/* attribute numbers that it reads */
+} IsExpression;
+
+/*
+ * Parse and check an expression over the columns of a relation; nothing is
+ * executed.  Names are looked up with search_path pg_catalog, pg_temp.
+ * Errors: 42601 it does not parse or is more than one expression; 42703,
+ * 42883 … as PostgreSQL raises them; 0A000 sub-select, aggregate, window
+ * function, set-returning or volatile function, parameter, system column.
+ */
+extern IsExpression *is_expression_check(const char *text, Oid relid);
+
+#endif							/* IS_EXPRESSION_H */

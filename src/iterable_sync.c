@@ -1,0 +1,81 @@
+/*-------------------------------------------------------------------------
+ *
+ * iterable_sync.c
+ *	  Library start: settings, hooks, the launcher.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "iterable_sync.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "capture.h"
+#include "compat.h"
+#include "launcher.h"
+#include "utility.h"
+
+IS_MODULE_MAGIC;
+
+bool		is_allow_insecure_base_url = false;
+int			is_rescan_interval = 60;
+int			is_worker_idle_timeout = 60;
+int			is_max_databases = 64;
+char	   *is_environment = NULL;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	DefineCustomBoolVariable("iterable_sync.allow_insecure_base_url",
+							 "Permits connections whose base_url is not https under iterable.com.",
+							 "Meant for tests against an emulator; the API key and the data travel in clear over http.",
+							 &is_allow_insecure_base_url,
+							 false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("iterable_sync.rescan_interval",
+							"Time between two looks at each database for work that no commit announced.",
+							NULL,
+							&is_rescan_interval,
+							60, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("iterable_sync.worker_idle_timeout",
+							"Time after which the worker of a database that has nothing to do exits.",
+							NULL,
+							&is_worker_idle_timeout,
+							60, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("iterable_sync.max_databases",
+							"Number of databases that can have syncs.",
+							NULL,
+							&is_max_databases,
+							64, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("iterable_sync.environment",
+							   "Name that tells this server from its copies.",
+							   "Syncs run only in the environment in which they were enabled.",
+							   &is_environment,
+							   "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("iterable_sync");
+
+	/* During pg_upgrade nothing may be sent or captured by a process of ours. */
+	if (IsBinaryUpgrade)
+		return;
+
+	is_capture_register();
+
+	if (process_shared_preload_libraries_in_progress)
+	{
+		is_launcher_register();
+		is_utility_register();
+	}
+}

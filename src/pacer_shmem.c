@@ -1,0 +1,158 @@
+/*-------------------------------------------------------------------------
+ *
+ * pacer_shmem.c
+ *	  The pacers of all rate groups, under one lock.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "pacer_shmem.h"
+
+#include "portability/instr_time.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+
+#include "compat.h"
+#include "pacer.h"
+
+#define MAX_GROUPS 64
+#define TRANCHE_NAME "IterablePacer"
+
+typedef struct Group
+{
+	uint64		id;
+	int64		used_at;		/* 0: free */
+	IsPacer		pacers[IS_ENDPOINT_COUNT];
+} Group;
+
+typedef struct PacerShared
+{
+	LWLock		lock;
+
+	/*
+	 * No request that is not in a pacer left after this time: the start of
+	 * this memory, or the last use of the last group that was replaced.
+	 */
+	int64		forgotten_at;
+	Group		groups[MAX_GROUPS];
+} PacerShared;
+
+static PacerShared *shared = NULL;	/* in shared memory, if preloaded */
+static PacerShared *local = NULL;	/* else here; has no lock */
+
+static int64
+monotonic_now(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+Size
+is_pacer_shmem_size(void)
+{
+	return MAXALIGN(sizeof(PacerShared));
+}
+
+void
+is_pacer_shmem_init(void)
+{
+	bool		found;
+
+	/* The caller holds AddinShmemInitLock. */
+	shared = ShmemInitStruct("iterable_sync pacer", is_pacer_shmem_size(),
+							 &found);
+	if (!found)
+	{
+		memset(shared, 0, sizeof(*shared));
+		shared->forgotten_at = monotonic_now();
+		LWLockInitialize(&shared->lock, is_new_tranche(TRANCHE_NAME));
+	}
+	is_name_tranche(shared->lock.tranche, TRANCHE_NAME);
+}
+
+/*
+ * The pacers of a group.  One that is not known (any more) starts as if it
+ * had used its full rate when we last forgot a group; so the first request
+ * of a new group need not wait.
+ */
+static Group *
+find_group(PacerShared *p, uint64 id, int64 now)
+{
+	Group	   *victim = &p->groups[0];
+
+	for (int i = 0; i < MAX_GROUPS; i++)
+	{
+		Group	   *group = &p->groups[i];
+
+		if (group->used_at != 0 && group->id == id)
+		{
+			group->used_at = now;
+			return group;
+		}
+		if (group->used_at < victim->used_at)
+			victim = group;
+	}
+
+	p->forgotten_at = Max(p->forgotten_at, victim->used_at);
+	victim->id = id;
+	victim->used_at = now;
+	for (int i = 0; i < IS_ENDPOINT_COUNT; i++)
+		is_pacer_init(&victim->pacers[i], p->forgotten_at);
+	return victim;
+}
+
+/* Lock all pacers; without shared memory make those of this process. */
+static PacerShared *
+lock_pacers(void)
+{
+	if (shared != NULL)
+	{
+		LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+		return shared;
+	}
+
+	if (local == NULL)
+	{
+		local = calloc(1, sizeof(PacerShared));
+		if (local == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory")));
+		local->forgotten_at = monotonic_now();
+	}
+	return local;
+}
+
+static void
+unlock_pacers(void)
+{
+	if (shared != NULL)
+		LWLockRelease(&shared->lock);
+}
+
+int64
+is_pacer_ask(uint64 rate_group, IsEndpoint endpoint, double rate)
+{
+	PacerShared *p = lock_pacers();
+
+	/* Read the clock under the lock, so that departures are in order. */
+	int64		now = monotonic_now();
+	int64		wait;
+
+	wait = is_pacer_take(&find_group(p, rate_group, now)->pacers[endpoint],
+						 rate, now);
+	unlock_pacers();
+	return wait;
+}
+
+void
+is_pacer_report_429(uint64 rate_group, IsEndpoint endpoint, double rate)
+{
+	PacerShared *p = lock_pacers();
+	int64		now = monotonic_now();
+
+	is_pacer_slow_down(&find_group(p, rate_group, now)->pacers[endpoint], now);
+	unlock_pacers();
+}

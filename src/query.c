@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * query.c
+ *	  Queries on the extension's own tables.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "query.h"
+
+#include "utils/memutils.h"
+
+uint64
+is_query_run(IsQuery *query, Datum *values, const char *nulls)
+{
+	int			rc;
+
+	if (query->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(query->text, query->nargs, query->types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare a query: %s",
+				 SPI_result_code_string(SPI_result));
+		query->plan = plan;
+	}
+
+	rc = SPI_execute_plan(query->plan, values, nulls, false, 0);
+	if (rc < 0)
+		elog(ERROR, "could not run a query: %s", SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
+Datum
+is_query_value(uint64 i, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column,
+						 isnull);
+}
+
+char *
+is_query_text(uint64 i, int column, MemoryContext context)
+{
+	char	   *value = SPI_getvalue(SPI_tuptable->vals[i],
+									 SPI_tuptable->tupdesc, column);
+
+	return value ? MemoryContextStrdup(context, value) : NULL;
+}

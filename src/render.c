@@ -1,0 +1,488 @@
+/*-------------------------------------------------------------------------
+ *
+ * render.c
+ *	  From keys to payloads.
+ *
+ * The rows of a chunk are read by one query and written as JSON straight from
+ * the executor's slots: nothing is copied in between.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "render.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/tuptable.h"
+#include "nodes/nodeFuncs.h"
+#include "port/pg_bitutils.h"
+#include "tcop/dest.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "delivery.h"
+#include "key.h"
+#include "payload.h"
+#include "reading.h"
+#include "renderer.h"
+
+#define READ_TIMEOUT_MS 10000
+
+/* ----------------------------------------------------------------
+ * Renderer
+ * ----------------------------------------------------------------
+ */
+
+IsEndpoint
+is_render_endpoint(const IsSync *sync)
+{
+	return sync->object == IS_OBJECT_EVENT ? IS_ENDPOINT_EVENTS_TRACK_BULK :
+		IS_ENDPOINT_USERS_BULK_UPDATE;
+}
+
+/*
+ * The query of a chunk: key columns, then what is mapped.  Parameters are one
+ * array a key column.
+ */
+static char *
+build_query(const IsRenderer *renderer, const IsRelation *relation)
+{
+	StringInfoData sql;
+	ListCell   *lc;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < relation->nkeys; i++)
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(relation->keys[i].name));
+	foreach(lc, renderer->mappings)
+	{
+		const IsMapping *mapping = lfirst(lc);
+
+		if (mapping->column_name)
+		{
+			(void) is_source_column(relation->relid, mapping->column_name);
+			appendStringInfo(&sql, ", %s", quote_identifier(mapping->column_name));
+		}
+		else if (mapping->expression)
+			appendStringInfo(&sql, ", (%s)", mapping->expression);
+	}
+	appendStringInfo(&sql, " FROM %s WHERE ", relation->qualified_name);
+
+	if (relation->nkeys == 1)
+		appendStringInfo(&sql, "%s OPERATOR(pg_catalog.=) ANY ($1)",
+						 quote_identifier(relation->keys[0].name));
+	else
+	{
+		/* A join would put names of its own next to those of the columns. */
+		appendStringInfoString(&sql, "ROW(");
+		for (int i = 0; i < relation->nkeys; i++)
+			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+							 quote_identifier(relation->keys[i].name));
+		appendStringInfoString(&sql, ") OPERATOR(pg_catalog.=) ANY (SELECT * FROM ROWS FROM (");
+		for (int i = 0; i < relation->nkeys; i++)
+			appendStringInfo(&sql, "%spg_catalog.unnest($%d)", i > 0 ? ", " : "",
+							 i + 1);
+		appendStringInfoString(&sql, "))");
+	}
+	return sql.data;
+}
+
+/* There are no arrays of varchar's own that would be compared as such. */
+Oid
+is_renderer_key_type(const IsKeyColumn *key)
+{
+	return key->type == VARCHAROID ? TEXTOID : key->type;
+}
+
+static Oid *
+array_types(const IsRelation *relation)
+{
+	Oid		   *types = palloc_array(Oid, relation->nkeys);
+
+	for (int i = 0; i < relation->nkeys; i++)
+		types[i] = get_array_type(is_renderer_key_type(&relation->keys[i]));
+	return types;
+}
+
+/* Lay the payload out anew if the types of the columns are not what they were. */
+static void
+check_layout(IsRenderer *renderer, const IsRelation *relation, const Query *query)
+{
+	Oid		   *types = palloc_array(Oid, list_length(query->targetList));
+	int			n = 0;
+	ListCell   *lc;
+	MemoryContext old;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *target = lfirst_node(TargetEntry, lc);
+
+		if (!target->resjunk && target->resno > relation->nkeys)
+			types[n++] = exprType((Node *) target->expr);
+	}
+	if (renderer->layout && renderer->ntypes == n &&
+		memcmp(renderer->types, types, n * sizeof(Oid)) == 0)
+		return;
+
+	renderer->layout = NULL;
+	MemoryContextReset(renderer->layout_context);
+	old = MemoryContextSwitchTo(renderer->layout_context);
+	renderer->types = palloc_array(Oid, n + 1);
+	memcpy(renderer->types, types, n * sizeof(Oid));
+	renderer->ntypes = n;
+	renderer->layout = is_layout_build(renderer->sync, renderer->mappings, types);
+	MemoryContextSwitchTo(old);
+}
+
+static Query *
+analyze(IsRenderer *renderer, const IsRelation *relation, const char *sql)
+{
+	Query	   *query = is_reading_analyze(sql, relation, array_types(relation),
+										   relation->nkeys);
+
+	check_layout(renderer, relation, query);
+	return query;
+}
+
+static void
+analyze_only(const IsRelation *relation, void *arg)
+{
+	IsRenderer *renderer = arg;
+
+	(void) analyze(renderer, relation, build_query(renderer, relation));
+}
+
+IsRenderer *
+is_render_create(const IsSync *sync, IsProjectType project_type)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "iterable_sync renderer",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	IsRenderer *renderer = palloc0_object(IsRenderer);
+	IsEndpoint	endpoint = is_render_endpoint(sync);
+
+	renderer->context = context;
+	renderer->sync = sync;
+	renderer->project_type = project_type;
+	renderer->max_payload = IS_MAX_BATCH_BYTES -
+		strlen(is_api_envelope_open(endpoint)) -
+		strlen(is_api_envelope_close(endpoint));
+	renderer->mappings = is_layout_mappings(sync, project_type);
+	renderer->layout_context = AllocSetContextCreate(context,
+													 "iterable_sync layout",
+													 ALLOCSET_SMALL_SIZES);
+	renderer->work_context = AllocSetContextCreate(context,
+												   "iterable_sync reading",
+												   ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(renderer->work_context);
+	is_reading_run(sync, READ_TIMEOUT_MS, analyze_only, renderer);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(renderer->work_context);
+	return renderer;
+}
+
+void
+is_render_destroy(IsRenderer *renderer)
+{
+	MemoryContextDelete(renderer->context);
+}
+
+/* ----------------------------------------------------------------
+ * Reading rows
+ * ----------------------------------------------------------------
+ */
+
+typedef struct Rendering
+{
+	DestReceiver dest;			/* must be first */
+	IsRenderer *renderer;
+	const IsRelation *relation;
+	IsRow	   *rows;
+	int			n;
+	Oid			key_types[INDEX_MAX_KEYS];
+	uint32		mask;			/* of the hash table below */
+	int		   *slots;			/* numbers of rows, -1: empty */
+	StringInfoData key;
+	IsPayloadWriter *writer;
+
+	const char *sql;
+	PlannedStmt *plan;
+	ParamListInfo params;
+	MemoryContext try_context;
+	MemoryContext row_context;
+	int			first;			/* rows that are being tried now */
+	int			count;
+	bool		binding;		/* their keys are being turned into values */
+} Rendering;
+
+static void
+build_hash(Rendering *rendering)
+{
+	rendering->mask = pg_nextpower2_32(Max(rendering->n, 1) * 2) - 1;
+	rendering->slots = palloc_array(int, rendering->mask + 1);
+	memset(rendering->slots, -1, (rendering->mask + 1) * sizeof(int));
+	for (int i = 0; i < rendering->n; i++)
+	{
+		const char *key = rendering->rows[i].key;
+		uint32		slot = hash_bytes((const unsigned char *) key, strlen(key));
+
+		while (rendering->slots[slot & rendering->mask] >= 0)
+			slot++;
+		rendering->slots[slot & rendering->mask] = i;
+	}
+}
+
+/*
+ * The row that is wanted now under this key, or NULL: a text that is not
+ * canonical, such as 01, finds the row of another key.
+ */
+static IsRow *
+find_row(const Rendering *rendering, const char *key, int len)
+{
+	uint32		slot = hash_bytes((const unsigned char *) key, len);
+	int			i;
+
+	while ((i = rendering->slots[slot & rendering->mask]) >= 0)
+	{
+		if (strcmp(rendering->rows[i].key, key) == 0)
+			return i >= rendering->first && i < rendering->first + rendering->count ?
+				&rendering->rows[i] : NULL;
+		slot++;
+	}
+	return NULL;
+}
+
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	Rendering  *rendering = (Rendering *) self;
+	int			nkeys = rendering->relation->nkeys;
+	MemoryContext old = MemoryContextSwitchTo(rendering->row_context);
+	IsRow	   *row;
+
+	slot_getallattrs(slot);
+	resetStringInfo(&rendering->key);
+	is_key_append(&rendering->key, nkeys, rendering->key_types, slot->tts_values);
+
+	row = find_row(rendering, rendering->key.data, rendering->key.len);
+	if (row != NULL && row->found)
+	{
+		row->payload = NULL;
+		row->problem = "duplicate_key";
+		row->problem_detail = "several rows have this key";
+	}
+	else if (row != NULL)
+	{
+		row->found = true;
+		is_payload_write(rendering->writer, row, slot->tts_values + nkeys,
+						 slot->tts_isnull + nkeys);
+	}
+
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(rendering->row_context);
+	return true;
+}
+
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+static void
+receiver_end(DestReceiver *self)
+{
+}
+
+/* Values of the parameters for the rows that are to be tried. */
+static void
+bind_keys(Rendering *rendering)
+{
+	int			nkeys = rendering->relation->nkeys;
+	Datum	   *values = palloc_array(Datum, nkeys * rendering->count);
+
+	for (int i = 0; i < rendering->count; i++)
+	{
+		const char *key = rendering->rows[rendering->first + i].key;
+		char	  **texts = is_key_split(key, nkeys);
+
+		for (int k = 0; k < nkeys; k++)
+			values[k * rendering->count + i] =
+				is_key_value(texts[k],
+							 is_renderer_key_type(&rendering->relation->keys[k]));
+	}
+	for (int k = 0; k < nkeys; k++)
+	{
+		Oid			type = is_renderer_key_type(&rendering->relation->keys[k]);
+		int16		len;
+		bool		byval;
+		char		align;
+
+		get_typlenbyvalalign(type, &len, &byval, &align);
+		rendering->params->params[k].value =
+			PointerGetDatum(construct_array(values + k * rendering->count,
+											rendering->count, type, len, byval,
+											align));
+	}
+}
+
+static void
+try_rows(void *arg)
+{
+	Rendering  *rendering = arg;
+
+	rendering->binding = true;
+	bind_keys(rendering);
+	rendering->binding = false;
+	is_reading_execute(rendering->plan, rendering->sql, rendering->params,
+					   &rendering->dest);
+}
+
+/*
+ * Is an error about the sync as a whole, or about its surroundings, and not
+ * about the values of a row?
+ */
+static bool
+is_about_sync(const ErrorData *error)
+{
+	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
+	{
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_INVALID_TRANSACTION_STATE:
+		case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_CONFIG_FILE_ERROR:
+		case ERRCODE_FDW_ERROR:
+		case ERRCODE_INTERNAL_ERROR:
+			return true;
+		default:
+			return error->elevel > ERROR;
+	}
+}
+
+static void
+report_row_error(Rendering *rendering, const ErrorData *error)
+{
+	IsRow	   *row = &rendering->rows[rendering->first];
+	const char *code = unpack_sql_state(error->sqlerrcode);
+
+	/* A text that is no value of the key's type is the key of no row. */
+	if (rendering->binding &&
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
+		return;
+
+	row->found = true;
+	if (error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
+		error->sqlerrcode == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE)
+	{
+		row->problem = "bad_encoding";
+		row->problem_detail = "a value has characters that do not exist in UTF-8";
+		return;
+	}
+	row->problem = "expression";
+
+	/* The words of RAISE may hold anything of the row. */
+	if (error->message_id == NULL || strcmp(error->message_id, "%s") == 0)
+		row->problem_detail = pstrdup(code);
+	else
+		row->problem_detail = psprintf("%s: %s", code,
+									   is_delivery_redact(error->message));
+}
+
+/* Render some of the rows; where that fails, halve them to spare the others. */
+static void
+render_range(Rendering *rendering, int first, int count)
+{
+	MemoryContext old = MemoryContextSwitchTo(rendering->try_context);
+	ErrorData  *error;
+
+	rendering->first = first;
+	rendering->count = count;
+	error = is_reading_try(try_rows, rendering);
+	MemoryContextSwitchTo(old);
+
+	if (error)
+	{
+		if (is_about_sync(error))
+			ReThrowError(error);
+		for (int i = first; i < first + count; i++)
+			rendering->rows[i] = (IsRow) {.key = rendering->rows[i].key};
+		if (count == 1)
+		{
+			old = MemoryContextSwitchTo(rendering->writer->result_context);
+			report_row_error(rendering, error);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	MemoryContextReset(rendering->row_context);
+	MemoryContextReset(rendering->try_context);
+
+	if (error && count > 1)
+	{
+		render_range(rendering, first, count / 2);
+		render_range(rendering, first + count / 2, count - count / 2);
+	}
+}
+
+static void
+render_rows(const IsRelation *relation, void *arg)
+{
+	Rendering  *rendering = arg;
+	IsRenderer *renderer = rendering->renderer;
+	char	   *sql = build_query(renderer, relation);
+	Query	   *query = analyze(renderer, relation, sql);
+
+	rendering->relation = relation;
+	rendering->sql = sql;
+	rendering->plan = is_reading_plan(query, sql, NULL);
+	rendering->params = is_reading_params(array_types(relation), relation->nkeys);
+	for (int i = 0; i < relation->nkeys; i++)
+		rendering->key_types[i] = relation->keys[i].type;
+	initStringInfo(&rendering->key);
+	build_hash(rendering);
+	is_payload_begin(rendering->writer, renderer);
+
+	rendering->try_context = AllocSetContextCreate(CurrentMemoryContext,
+												   "iterable_sync try",
+												   ALLOCSET_DEFAULT_SIZES);
+	rendering->row_context = AllocSetContextCreate(CurrentMemoryContext,
+												   "iterable_sync row",
+												   ALLOCSET_DEFAULT_SIZES);
+	render_range(rendering, 0, rendering->n);
+	is_payload_end(rendering->writer);
+}
+
+void
+is_render_rows(IsRenderer *renderer, const char **keys, int n, IsRow *rows)
+{
+	IsPayloadWriter writer = {.result_context = CurrentMemoryContext};
+	Rendering	rendering = {
+		.dest = {receive_row, receiver_startup, receiver_end, receiver_end, DestNone},
+		.renderer = renderer,
+		.rows = rows,
+		.n = n,
+		.writer = &writer,
+	};
+	MemoryContext old;
+
+	for (int i = 0; i < n; i++)
+		rows[i] = (IsRow) {.key = keys[i]};
+	if (n == 0)
+		return;
+
+	/* an error may have left something there */
+	MemoryContextReset(renderer->work_context);
+	old = MemoryContextSwitchTo(renderer->work_context);
+	is_reading_run(renderer->sync, READ_TIMEOUT_MS, render_rows, &rendering);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(renderer->work_context);
+}

@@ -1,0 +1,96 @@
+/*-------------------------------------------------------------------------
+ *
+ * render.h
+ *	  From keys to payloads: reads rows as they are now, as the owner of the
+ *	  source, and writes the JSON that Iterable gets.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_RENDER_H
+#define IS_RENDER_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+#include "catalog.h"
+#include "iterable_api.h"
+#include "source.h"
+
+/* A row as it would be sent, or why it can't be.  All in one context. */
+typedef struct IsRow
+{
+	const char *key;
+	char	   *email;			/* top-level identifiers as sent, in UTF-8; NULL:
+								 * none */
+	char	   *user_id;
+	char	   *data_email;		/* dataFields.email and .userId, if mapped
+								 * there as text */
+	char	   *data_user_id;
+	char	   *event_name;
+	char	   *payload;		/* one JSON object, UTF-8, no NUL inside; with a
+								 * problem NULL or what could not be sent */
+	int			payload_len;
+	int64		hash;			/* first 8 bytes of the payload's SHA-256 */
+	const char *problem;		/* constant class, e.g. "bad_email"; NULL: fit
+								 * to be sent */
+	char	   *problem_detail; /* sentence without data of the row, may
+								 * name the destination */
+	bool		found;			/* false: the row has vanished */
+} IsRow;
+
+typedef struct IsRenderer IsRenderer;
+
+/*
+ * Make a renderer for a sync as it is in *sync, which must outlive it:
+ * resolves the source, checks rights and mappings, analyzes the query as the
+ * owner of the source.  Lives in CurrentMemoryContext.  Errors are those of
+ * is_source_resolve(); 22023 no identifier, no event name, or destinations or
+ * constants that do not fit; 42703/42804/0A000 for mappings that do not fit
+ * the source any more or have a type that cannot be rendered.
+ */
+extern IsRenderer *is_render_create(const IsSync *sync,
+									IsProjectType project_type);
+extern void is_render_destroy(IsRenderer *renderer);
+
+/*
+ * Can a value of this type be sent as this destination?  Error 0A000 if it
+ * can't be sent at all, 42804 if not as this identifier.  For use when a
+ * mapping is added; is_render_create() checks it again, and the rest.
+ */
+extern void is_render_check_type(Oid type, const char *destination);
+
+/* Which endpoint the payloads of this sync go to. */
+extern IsEndpoint is_render_endpoint(const IsSync *sync);
+
+/*
+ * Render the rows of these keys, as they are in a fresh snapshot, in the
+ * order of the keys (which are distinct).  rows is caller's, n long; strings
+ * are allocated in CurrentMemoryContext.  Runs as the owner of the source,
+ * re-checked now; with lock_timeout 200 ms and statement_timeout; a row whose
+ * expression fails gets a problem, its neighbours do not.  Needs a
+ * transaction; the caller ends it before anything is sent.
+ */
+extern void is_render_rows(IsRenderer *renderer, const char **keys, int n,
+						   IsRow *rows);
+
+/*
+ * Keys in the order of the unique index, after "after" (NULL: from the first)
+ * up to and including "until" (NULL: the last): at most max, as a List of
+ * char *.  Of the order nothing is promised but that it is always the same
+ * while the index is.
+ */
+extern List *is_render_walk_keys(IsRenderer *renderer, const char *after,
+								 const char *until, int max);
+extern char *is_render_last_key(IsRenderer *renderer);	/* NULL: no rows */
+
+/*
+ * Pin what could change a byte of a payload or key: search_path pg_catalog,
+ * pg_temp; DateStyle, IntervalStyle, TimeZone UTC, extra_float_digits, locale
+ * settings and the like.  row_security is on: policies apply as for the
+ * owner.  Undo with AtEOXact_GUC(true, the result).
+ */
+extern int	is_render_pin_settings(void);
+
+#endif							/* IS_RENDER_H */

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * renderer.h
+ *	  The renderer, for the files that it is made of: render.c, payload.c,
+ *	  walk.c.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_RENDERER_H
+#define IS_RENDERER_H
+
+#include "postgres.h"
+
+#include "layout.h"
+#include "render.h"
+
+struct IsRenderer
+{
+	MemoryContext context;
+	const IsSync *sync;
+	IsProjectType project_type;
+	int			max_payload;	/* bytes */
+	List	   *mappings;		/* of IsMapping * */
+
+	MemoryContext layout_context;	/* holds the three below */
+	IsLayout   *layout;
+	Oid		   *types;			/* of the mapped columns, for which it was made */
+	int			ntypes;
+
+	MemoryContext work_context; /* of one call */
+};
+
+/* Type of a parameter that is compared with a key column. */
+extern Oid	is_renderer_key_type(const IsKeyColumn *key);
+
+#endif							/* IS_RENDERER_H */

@@ -1,0 +1,166 @@
+/*-------------------------------------------------------------------------
+ *
+ * run_now.c
+ *	  CALL iterable_run_now(): a run in the caller's session, for pg_cron or
+ *	  a server without the worker.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "http.h"
+#include "state.h"
+#include "sync_run.h"
+#include "txn.h"
+
+PG_FUNCTION_INFO_V1(iterable_run_now);
+
+/* How long requests may fail before the caller is told, in ms. */
+#define PATIENCE_MS 60000
+
+/* A wait longer than this with a reason is the caller's to know, in µs. */
+#define LONGEST_WAIT INT64CONST(30000000)
+
+/* Run until nothing is left; everything that is pending at the start is. */
+static void
+run_to_the_end(IsRun *run, IsHttp *http)
+{
+	TimestampTz trouble_since = 0;
+
+	for (;;)
+	{
+		int64		wait = is_run_advance(run, false);
+		const char *trouble = is_run_trouble(run);
+		IsHttpAnswer *answer;
+
+		if (wait == IS_RUN_IDLE)
+			return;
+		if (trouble == NULL)
+			trouble_since = 0;
+		else if (trouble_since == 0)
+			trouble_since = GetCurrentTimestamp();
+		if (trouble != NULL &&
+			(wait > LONGEST_WAIT ||
+			 TimestampDifferenceExceeds(trouble_since, GetCurrentTimestamp(), PATIENCE_MS)))
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("the run could not be completed"),
+					 errdetail("%s", trouble),
+					 errhint("What was accepted is recorded; the rest stays pending and goes with the next run.")));
+
+		(void) is_http_wait(http, wait < 0 ? 1000 : (long) ((wait + 999) / 1000));
+		while ((answer = is_http_next_answer(http)) != NULL)
+		{
+			is_run_take_answer(answer);
+			is_http_answer_free(answer);
+		}
+	}
+}
+
+/*
+ * iterable_run_now(sync text)
+ *
+ * Commits between its requests, so it cannot be part of a transaction block.
+ * Errors: 42704 no such sync; 55000 the sync is disabled or belongs to
+ * another server; 55006 another session or the worker runs it; 2D000 in a
+ * transaction block; 25006 in recovery; 08006 Iterable cannot be reached or
+ * has refused the key.
+ */
+Datum
+iterable_run_now(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
+		((CallContext *) fcinfo->context)->atomic;
+	MemoryContext context;
+	IsSync	   *sync;
+	IsSyncState *state;
+	IsHttp	   *http;
+	IsRun	   *run;
+	IsUserContext save;
+
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot run a sync during recovery"),
+				 errhint("Syncs run on the primary.")));
+	if (atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("iterable_run_now() cannot be called in a transaction block"),
+				 errhint("It commits between its requests: CALL it by itself.")));
+
+	sync = is_catalog_get_sync(name);
+	is_catalog_become_owner(&save);
+	state = is_state_load(sync->sync_id, false);
+	if (!sync->enabled || state == NULL ||
+		strcmp(state->identity, is_state_identity()) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sync \"%s\" is not enabled", sync->name),
+				 errhint("Call iterable_enable_sync() first.")));
+	is_catalog_restore_user(&save);
+
+	/* outlives the transactions in between */
+	context = AllocSetContextCreate(PortalContext, "iterable_run_now",
+									ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	MemoryContextSwitchTo(context);
+	SPI_commit();
+	MemoryContextSwitchTo(context);
+
+	is_txn_in_procedure(true);
+	PG_TRY();
+	{
+		http = is_http_create();
+		run = is_run_create(sync->sync_id, http);
+		if (run == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("sync \"%s\" is being run already", name),
+					 errhint("The worker or another session sends what is pending; iterable_wait() waits for it.")));
+		PG_TRY();
+		{
+			is_txn_begin();
+			is_state_mark_run(sync->sync_id);
+			is_txn_commit();
+			run_to_the_end(run, http);
+		}
+		PG_CATCH();
+		{
+			is_run_abandon(run);
+			PG_RE_THROW();
+		}
+		PG_END_TRY();
+
+		is_run_free(run);
+		is_txn_begin();
+		state = is_state_load(sync->sync_id, false);
+		if (state && state->run_id != 0)
+			is_state_end_run(sync->sync_id, state->run_id);
+		is_txn_commit();
+		is_http_destroy(http);
+	}
+	PG_FINALLY();
+	{
+		is_txn_in_procedure(false);
+	}
+	PG_END_TRY();
+
+	SPI_finish();
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,82 @@
+/*-------------------------------------------------------------------------
+ *
+ * source.h
+ *	  From a sync's source to the relation that bears its name now, with the
+ *	  rights that reading it needs, and the capture triggers on it.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_SOURCE_H
+#define IS_SOURCE_H
+
+#include "postgres.h"
+
+#include "access/attnum.h"
+
+#include "catalog.h"
+
+typedef struct IsKeyColumn
+{
+	AttrNumber	attno;
+	char	   *name;
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+} IsKeyColumn;
+
+/* The relation behind a source, resolved in this transaction. */
+typedef struct IsRelation
+{
+	Oid			relid;
+	Oid			owner;			/* render runs as this role */
+	char	   *qualified_name; /* quoted schema.table */
+	int			nkeys;
+	IsKeyColumn *keys;
+} IsRelation;
+
+/*
+ * Resolve the source of a sync.  Takes no lock and keeps none.  Errors, each
+ * naming the sync's source: 42P01 no such relation; 42809 it is not a logged
+ * table or partitioned table any more; 42501 the sync's owner is not a member
+ * of the relation's owner; 42703 a key column is gone; 42P17 a key column has
+ * become a type without canonical text.
+ */
+extern IsRelation *is_source_resolve(const IsSync *sync);
+
+/*
+ * May this relation be a source with this key?  Errors: 42501 not the
+ * caller's; 0A000 a view, materialized view or foreign table, or a key column
+ * without canonical text; 42809 anything else that is not a table or
+ * partitioned table, or temporary, unlogged, system or inheritance parent;
+ * 42701 a column named twice; 42703 unknown column (hint: the closest);
+ * 42P10 no valid, non-partial unique index on exactly these columns, or a
+ * column that may be NULL (hint: what to create).
+ */
+extern void is_source_check(Oid relid, const List *key_columns);
+
+/*
+ * Number of a column of a relation; error 42703 (hint: the closest) if it has
+ * none of that name.  System columns are none.  Takes no lock.
+ */
+extern AttrNumber is_source_column(Oid relid, const char *name);
+
+/*
+ * Put the capture triggers of a sync's source on its relation, or bring their
+ * arguments up to date: watched columns are those that this sync, as given,
+ * and all others of the source that have state read.  Does nothing if they
+ * are right already.  Runs DDL as the current role, which must own the
+ * relation (42501), under lock_timeout 2 s; 55P03 with a hint when others
+ * keep it locked.  Errors of is_source_resolve().
+ */
+extern void is_source_put_triggers(const IsSync *sync);
+
+/*
+ * Take the triggers of a source off, wherever they stand, if no sync with
+ * state uses it any more.  Returns false if any had to stay: because a sync
+ * needs them, or with a NOTICE because the current role does not own the
+ * table.  55P03 as above.
+ */
+extern bool is_source_drop_triggers(const IsSource *source);
+
+#endif							/* IS_SOURCE_H */

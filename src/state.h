@@ -1,0 +1,124 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.h
+ *	  How far each sync has come: positions, windows, backfills, runs, and
+ *	  why a sync does not move.
+ *
+ * Every function works in the caller's transaction as the caller's user (the
+ * engine's transactions run as the extension's owner, see txn.h).
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_STATE_H
+#define IS_STATE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+/* A place in a window: keys up to (seq, offset). */
+typedef struct IsPlace
+{
+	int64		seq;
+	int32		offset;
+} IsPlace;
+
+/* A stretch of a window, (from, to]. */
+typedef struct IsStretch
+{
+	IsPlace		from;
+	IsPlace		to;
+} IsStretch;
+
+typedef struct IsSyncState
+{
+	int32		sync_id;
+	/* of the sync */
+	char	   *name;
+	int32		version;
+	int32		source_id;
+	bool		enabled;
+	char	   *schedule;
+	/* of its state */
+	char	   *identity;
+	char	   *position;
+	char	   *window_end;		/* NULL: no window is open */
+	IsPlace		done;			/* keys up to here are done */
+	IsStretch  *ahead;			/* and these beyond it */
+	int			nahead;
+	int64		run_id;			/* 0: no run is open */
+	TimestampTz run_started_at;
+	bool		backfilling;
+	char	   *backfill_after; /* NULL: not begun */
+	char	   *backfill_until;
+	bool		run_requested;
+	TimestampTz last_run_at;	/* DT_NOBEGIN: never */
+	char	   *paused_reason;	/* NULL: not paused */
+	TimestampTz next_retry_at;	/* earliest failure to try again; DT_NOEND */
+} IsSyncState;
+
+/* What a piece of work adds to its run. */
+typedef struct IsRunCounts
+{
+	int64		keys_seen;
+	int64		accepted;
+	int64		rejected;
+	int64		retried;
+	int64		unchanged;
+	int64		skipped;
+	int64		vanished;
+	int64		requests;
+	int64		bytes;
+} IsRunCounts;
+
+/*
+ * System identifier, database and iterable_sync.environment as one text,
+ * palloc'ed: a sync runs only where it was enabled.
+ */
+extern char *is_state_identity(void);
+
+/* States of all syncs that were ever enabled, as a List of IsSyncState *. */
+extern List *is_state_load_all(void);
+
+/* One of them, or NULL; for_update locks the row. */
+extern IsSyncState *is_state_load(int32 sync_id, bool for_update);
+
+/*
+ * One run per sync at a time: a lock of the session, shared by the worker and
+ * iterable_run_now().  False if another session has it.
+ */
+extern bool is_state_lock_run(int32 sync_id);
+extern void is_state_unlock_run(int32 sync_id);
+
+/* Open a window that ends at this snapshot, or close it: position = its end. */
+extern void is_state_open_window(int32 sync_id, const char *window_end);
+extern void is_state_close_window(int32 sync_id);
+
+/* Note how far the open window is done. */
+extern void is_state_advance(int32 sync_id, IsPlace done,
+							 const IsStretch *ahead, int nahead);
+
+/* A run begins (its id), gets counts, ends. */
+extern int64 is_state_begin_run(int32 sync_id);
+extern void is_state_count(int64 run_id, const IsRunCounts *counts);
+extern void is_state_end_run(int32 sync_id, int64 run_id);
+
+/* The sync was looked at as its schedule or iterable_run() asked. */
+extern void is_state_mark_run(int32 sync_id);
+
+/* The backfill has been put into the change log up to this key; done ends it. */
+extern void is_state_backfilled(int32 sync_id, const char *after, bool done);
+
+/*
+ * The sync can't go on (paused: until the reason is mended; otherwise it is
+ * failing and tries again by itself), or goes on again.
+ */
+extern void is_state_report_trouble(int32 sync_id, const char *error, bool paused);
+extern void is_state_clear_trouble(int32 sync_id);
+
+/* Drop what is older than 30 days from the list of runs. */
+extern void is_state_forget_runs(void);
+
+#endif							/* IS_STATE_H */

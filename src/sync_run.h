@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync_run.h
+ *	  The way of a sync's changes: window, rows, batches, requests, verdicts.
+ *
+ * A run is driven from outside by one process, the worker or a session in
+ * iterable_run_now(), which waits for all its runs at once.  Every database
+ * access happens in a short transaction; nothing is open while a request is
+ * under way.  Errors pass through: the driver drops the run, and a new one
+ * resumes the window from what is recorded, as after a crash.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_SYNC_RUN_H
+#define IS_SYNC_RUN_H
+
+#include "postgres.h"
+
+#include "http.h"
+
+typedef struct IsRun IsRun;
+
+/*
+ * Take up a sync: NULL if another session runs it.  Lives in a context below
+ * CurrentMemoryContext.  Call outside of a transaction of the engine.
+ */
+extern IsRun *is_run_create(int32 sync_id, IsHttp *http);
+
+/* Results of is_run_advance() besides a number of microseconds to wait. */
+#define IS_RUN_AT_ONCE INT64CONST(0)	/* call again, there is more to do */
+#define IS_RUN_IDLE INT64CONST(-1)	/* nothing pending, nothing under way */
+#define IS_RUN_ANSWER INT64CONST(-2)	/* an answer must come first */
+
+/*
+ * Do what can be done now.  stop: begin nothing new, only wait for what is
+ * under way.
+ */
+extern int64 is_run_advance(IsRun *run, bool stop);
+
+/* Take an answer whose owner is a request of some run (which one). */
+extern IsRun *is_run_of_answer(const IsHttpAnswer *answer);
+extern void is_run_take_answer(IsHttpAnswer *answer);
+
+/*
+ * Why the run does not move although it has something to do (connection
+ * stopped, last error of a request), or NULL.
+ */
+extern const char *is_run_trouble(const IsRun *run);
+
+/*
+ * Let go: cancels requests, closes the window's cursor, gives the lock back.
+ * An open window stays open in the database.  Call outside of a transaction
+ * of the engine; also after an error that a background worker has caught.
+ */
+extern void is_run_free(IsRun *run);
+
+/*
+ * The part of it that needs no transaction, for a session that leaves with an
+ * error: cancels requests and gives the lock back.
+ */
+extern void is_run_abandon(IsRun *run);
+
+#endif							/* IS_SYNC_RUN_H */

@@ -1,0 +1,95 @@
+/*-------------------------------------------------------------------------
+ *
+ * txn.c
+ *	  Short transactions of the engine.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "txn.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "catalog.h"
+#include "compat.h"
+
+static bool in_procedure = false;
+static IsUserContext outer_user;
+static MemoryContext outer_context;
+
+void
+is_txn_in_procedure(bool procedure)
+{
+	in_procedure = procedure;
+}
+
+void
+is_txn_begin(void)
+{
+	outer_context = CurrentMemoryContext;
+	if (!in_procedure)
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+	}
+
+	/* Before the first snapshot: default_transaction_… must not matter. */
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = false;
+	XactDeferrable = false;
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+
+	MemoryContextSwitchTo(TopTransactionContext);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	is_catalog_become_owner(&outer_user);
+}
+
+void
+is_txn_commit(void)
+{
+	is_catalog_restore_user(&outer_user);
+	PopActiveSnapshot();
+	if (in_procedure)
+		SPI_commit();
+	else
+	{
+		CommitTransactionCommand();
+		/* or autovacuum would never hear of the worker's dead rows */
+		pgstat_report_stat(false);
+	}
+	MemoryContextSwitchTo(outer_context);
+}
+
+void
+is_txn_abort(void)
+{
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(outer_context);
+}
+
+void
+is_txn_flush_wal(void)
+{
+	XLogRecPtr	lsn = GetXLogInsertRecPtr();
+
+	/*
+	 * At a page boundary the insert position stands behind the header of a
+	 * page that is not begun: XLogFlush() would complain that there is no
+	 * such WAL.
+	 */
+	if (XLogSegmentOffset(lsn, wal_segment_size) == SizeOfXLogLongPHD)
+		lsn -= SizeOfXLogLongPHD;
+	else if (lsn % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		lsn -= SizeOfXLogShortPHD;
+	XLogFlush(lsn);
+}

@@ -1,0 +1,245 @@
+/*-------------------------------------------------------------------------
+ *
+ * walk.c
+ *	  The keys of a source in order, piece by piece.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "render.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_index.h"
+#include "executor/tuptable.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+#include "compat.h"
+#include "key.h"
+#include "reading.h"
+#include "renderer.h"
+
+/* A piece may hold twenty chunks, or have to be sorted. */
+#define WALK_TIMEOUT_MS 60000
+
+typedef struct Walk
+{
+	DestReceiver dest;			/* must be first */
+	const char *after;
+	const char *until;
+	int			max;
+	bool		backwards;
+
+	const IsRelation *relation;
+	Oid			key_types[INDEX_MAX_KEYS];
+	MemoryContext result_context;
+	List	   *keys;			/* of char *, in result_context */
+} Walk;
+
+/*
+ * The key columns as the unique index has them, as numbers into
+ * relation->keys: in another order every piece would have to be sorted.
+ */
+static void
+find_order(const IsRelation *relation, int *order)
+{
+	Relation	rel = table_open(relation->relid, NoLock);
+	ListCell   *lc;
+
+	for (int i = 0; i < relation->nkeys; i++)
+		order[i] = i;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		int			found = 0;
+		int			numbers[INDEX_MAX_KEYS];
+
+		if (form->indisunique && form->indimmediate && form->indisvalid &&
+			form->indnkeyatts == relation->nkeys &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+			for (int i = 0; i < relation->nkeys; i++)
+				for (int k = 0; k < relation->nkeys; k++)
+					if (form->indkey.values[i] == relation->keys[k].attno)
+						numbers[found++] = k;
+		index_close(index, AccessShareLock);
+		if (found == relation->nkeys)
+		{
+			memcpy(order, numbers, found * sizeof(int));
+			break;
+		}
+	}
+	table_close(rel, NoLock);
+}
+
+static void
+append_columns(StringInfo sql, const IsRelation *relation, const int *order,
+			   const char *suffix)
+{
+	for (int i = 0; i < relation->nkeys; i++)
+		appendStringInfo(sql, "%s%s%s", i > 0 ? ", " : "",
+						 quote_identifier(relation->keys[order[i]].name), suffix);
+}
+
+/* (columns) operator (parameters from "first" on) */
+static void
+append_bound(StringInfo sql, const IsRelation *relation, const int *order,
+			 const char *operator, int first)
+{
+	appendStringInfoString(sql, first == 1 ? " WHERE ROW(" : " AND ROW(");
+	append_columns(sql, relation, order, "");
+	appendStringInfo(sql, ") OPERATOR(pg_catalog.%s) ROW(", operator);
+	for (int i = 0; i < relation->nkeys; i++)
+		appendStringInfo(sql, "%s$%d", i > 0 ? ", " : "", first + i);
+	appendStringInfoChar(sql, ')');
+}
+
+static char *
+build_query(const Walk *walk, const IsRelation *relation, const int *order)
+{
+	StringInfoData sql;
+	int			next = 1;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	for (int i = 0; i < relation->nkeys; i++)
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(relation->keys[i].name));
+	appendStringInfo(&sql, " FROM %s", relation->qualified_name);
+	if (walk->after)
+	{
+		append_bound(&sql, relation, order, ">", next);
+		next += relation->nkeys;
+	}
+	if (walk->until)
+		append_bound(&sql, relation, order, "<=", next);
+	appendStringInfoString(&sql, " ORDER BY ");
+	append_columns(&sql, relation, order,
+				   walk->backwards ? " DESC NULLS LAST" : "");
+	appendStringInfo(&sql, " LIMIT %d", walk->max);
+	return sql.data;
+}
+
+/* Values for the columns of a bound, in index order. */
+static void
+bind_bound(ParamListInfo params, int first, const char *key,
+		   const IsRelation *relation, const int *order)
+{
+	char	  **texts = is_key_split(key, relation->nkeys);
+
+	for (int i = 0; i < relation->nkeys; i++)
+		params->params[first + i].value =
+			is_key_value(texts[order[i]],
+						 is_renderer_key_type(&relation->keys[order[i]]));
+}
+
+static bool
+receive_key(TupleTableSlot *slot, DestReceiver *self)
+{
+	Walk	   *walk = (Walk *) self;
+	StringInfoData key;
+	MemoryContext old;
+
+	slot_getallattrs(slot);
+	for (int i = 0; i < walk->relation->nkeys; i++)
+		if (slot->tts_isnull[i])
+			return true;
+
+	old = MemoryContextSwitchTo(walk->result_context);
+	initStringInfo(&key);
+	is_key_append(&key, walk->relation->nkeys, walk->key_types, slot->tts_values);
+	walk->keys = lappend(walk->keys, pstrdup(key.data));
+	pfree(key.data);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+static void
+receiver_end(DestReceiver *self)
+{
+}
+
+static void
+run_walk(const IsRelation *relation, void *arg)
+{
+	Walk	   *walk = arg;
+	int			order[INDEX_MAX_KEYS];
+	Oid			types[2 * INDEX_MAX_KEYS];
+	int			ntypes = 0;
+	char	   *sql;
+	ParamListInfo params;
+	Query	   *query;
+
+	/*
+	 * Whatever the estimates say: a plan that reads and sorts all that is
+	 * left, for every piece, must not win where an index gives the order.
+	 */
+	(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+
+	walk->relation = relation;
+	find_order(relation, order);
+	for (int i = 0; i < relation->nkeys; i++)
+		walk->key_types[i] = relation->keys[i].type;
+	for (int bound = 0; bound < (walk->after != NULL) + (walk->until != NULL); bound++)
+		for (int i = 0; i < relation->nkeys; i++)
+			types[ntypes++] = is_renderer_key_type(&relation->keys[order[i]]);
+
+	sql = build_query(walk, relation, order);
+	query = is_reading_analyze(sql, relation, types, ntypes);
+	params = is_reading_params(types, ntypes);
+	if (walk->after)
+		bind_bound(params, 0, walk->after, relation, order);
+	if (walk->until)
+		bind_bound(params, walk->after ? relation->nkeys : 0, walk->until,
+				   relation, order);
+	is_reading_execute(is_reading_plan(query, sql, params), sql, params,
+					   &walk->dest);
+}
+
+static List *
+walk_keys(IsRenderer *renderer, Walk *walk)
+{
+	MemoryContext old;
+
+	walk->dest = (DestReceiver) {receive_key, receiver_startup, receiver_end,
+		receiver_end, DestNone
+	};
+	walk->result_context = CurrentMemoryContext;
+
+	MemoryContextReset(renderer->work_context);
+	old = MemoryContextSwitchTo(renderer->work_context);
+	is_reading_run(renderer->sync, WALK_TIMEOUT_MS, run_walk, walk);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(renderer->work_context);
+	return walk->keys;
+}
+
+List *
+is_render_walk_keys(IsRenderer *renderer, const char *after, const char *until,
+					int max)
+{
+	Walk		walk = {.after = after, .until = until, .max = max};
+
+	return walk_keys(renderer, &walk);
+}
+
+char *
+is_render_last_key(IsRenderer *renderer)
+{
+	Walk		walk = {.max = 1, .backwards = true};
+	List	   *keys = walk_keys(renderer, &walk);
+
+	return keys ? linitial(keys) : NULL;
+}

@@ -1,0 +1,601 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The background worker of one database.
+ *
+ * One loop over all syncs: look which may have something to do, let each do
+ * what it can, wait for answers, the latch and the next thing that is due.
+ * An error in one sync's work is caught there, written to its state, and
+ * tried again later; the others go on.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "worker.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "change_log.h"
+#include "compat.h"
+#include "http.h"
+#include "iterable_sync.h"
+#include "launcher.h"
+#include "schedule.h"
+#include "state.h"
+#include "sync_run.h"
+#include "txn.h"
+
+#define US_PER_S INT64CONST(1000000)
+
+/* Pause after an error of a sync, doubled with each up to the longest. */
+#define FIRST_PAUSE US_PER_S
+#define LAST_PAUSE (60 * US_PER_S)
+
+/* Another session runs the sync: look again after this. */
+#define LOCKED_PAUSE (US_PER_S / 2)
+
+#define ROTATE_INTERVAL (5 * US_PER_S)
+#define FORGET_INTERVAL (3600 * US_PER_S)
+
+/* What the worker knows of a sync. */
+typedef struct Entry
+{
+	int32		sync_id;
+	IsSyncState *state;			/* as last loaded; NULL: the sync is gone */
+	IsRun	   *run;
+	bool		pending;		/* the log may have something for it */
+	int64		not_before;		/* after an error; µs */
+	int			errors;			/* in a row */
+	int32		version;		/* at the last error */
+} Entry;
+
+static int	slot;
+static IsHttp *http;
+static List *entries = NIL;
+static MemoryContext worker_context;
+static MemoryContext states_context;
+static char *looked = NULL;		/* snapshot of the last look at the log */
+static char *identity = NULL;
+static uint64 served;			/* generation that the last look covers */
+
+static int64
+now_us(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/* ----------------------------------------------------------------
+ * Looking
+ * ----------------------------------------------------------------
+ */
+
+static Entry *
+find_entry(int32 sync_id)
+{
+	MemoryContext old;
+	Entry	   *entry;
+	ListCell   *lc;
+
+	foreach(lc, entries)
+	{
+		entry = lfirst(lc);
+		if (entry->sync_id == sync_id)
+			return entry;
+	}
+	old = MemoryContextSwitchTo(worker_context);
+	entry = palloc0(sizeof(Entry));
+	entry->sync_id = sync_id;
+	entry->pending = true;		/* nothing is known of it yet */
+	entries = lappend(entries, entry);
+	MemoryContextSwitchTo(old);
+	return entry;
+}
+
+static bool
+installed(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		result;
+
+	StartTransactionCommand();
+	result = is_catalog_installed();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return result;
+}
+
+/*
+ * Load all states, and mark the syncs whose sources have changed since the
+ * last look: one query for all of them.  False if the extension is gone.
+ */
+static bool
+look(void)
+{
+	MemoryContext old;
+	List	   *states;
+	List	   *sources = NIL;
+	bool		everything = looked == NULL;
+	char	   *snapshot;
+	ListCell   *lc;
+
+	/* before the snapshot: what is committed later bumps it again */
+	served = is_launcher_generation(slot);
+
+	if (!installed())
+		return false;
+
+	is_txn_begin();
+	MemoryContextReset(states_context);
+	old = MemoryContextSwitchTo(states_context);
+	states = is_state_load_all();
+	identity = is_state_identity();
+	snapshot = is_change_log_snapshot();
+	if (!everything)
+		sources = is_change_log_changed_sources(looked, snapshot);
+	MemoryContextSwitchTo(worker_context);
+	if (looked)
+		pfree(looked);
+	looked = pstrdup(snapshot);
+	MemoryContextSwitchTo(old);
+	is_txn_commit();
+
+	foreach(lc, entries)
+		((Entry *) lfirst(lc))->state = NULL;
+	foreach(lc, states)
+	{
+		IsSyncState *state = lfirst(lc);
+		Entry	   *entry = find_entry(state->sync_id);
+
+		entry->state = state;
+		if (list_member_int(sources, state->source_id))
+			entry->pending = true;
+		if (entry->errors > 0 && entry->version != state->version)
+			entry->not_before = 0;	/* somebody has mended something */
+	}
+	return true;
+}
+
+static bool
+may_run(const Entry *entry)
+{
+	return entry->state != NULL && entry->state->enabled &&
+		strcmp(entry->state->identity, identity) == 0;
+}
+
+/*
+ * When the sync wants to run: DT_NOBEGIN for now, DT_NOEND for never as far
+ * as is known.
+ */
+static TimestampTz
+wants_to_run(const Entry *entry)
+{
+	const IsSyncState *state = entry->state;
+
+	/* What was begun is finished, and what was asked for is done. */
+	if (state->window_end || state->run_requested)
+		return DT_NOBEGIN;
+	if (is_schedule_continuous(state->schedule))
+	{
+		if (entry->pending || state->backfilling)
+			return DT_NOBEGIN;
+		return state->next_retry_at;
+	}
+	return is_schedule_next(state->schedule, state->last_run_at);
+}
+
+/* ----------------------------------------------------------------
+ * Working
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Can the reason be mended by a person only?  Definitions, rights and files;
+ * the rest passes by itself.
+ */
+static bool
+needs_person(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
+		case ERRCODE_FDW_ERROR:
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+		case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		default:
+			return sqlerrcode == ERRCODE_INVALID_PARAMETER_VALUE;
+	}
+}
+
+/* Write an error down in the sync's state, and to the log if it is news. */
+static void
+take_error(Entry *entry, ErrorData *error)
+{
+	bool		person = needs_person(error->sqlerrcode);
+	char	   *text = psprintf("%s%s%s", error->message,
+								error->hint ? " " : "", error->hint ? error->hint : "");
+
+	if (entry->errors == 0)
+		ereport(LOG,
+				(errmsg("sync \"%s\" is %s: %s", entry->state->name,
+						person ? "paused" : "failing", text)));
+	entry->not_before = now_us() +
+		(person ? is_rescan_interval * US_PER_S :
+		 Min(LAST_PAUSE, FIRST_PAUSE << Min(entry->errors, 6)));
+	entry->errors++;
+	entry->version = entry->state ? entry->state->version : 0;
+
+	is_txn_begin();
+	is_state_report_trouble(entry->sync_id, text, person);
+	is_txn_commit();
+	pfree(text);
+}
+
+/* Run a piece of work; an error of it is the sync's, not ours. */
+typedef void (*Work) (Entry *entry, void *arg);
+
+static void
+guarded(Entry *entry, Work work, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		work(entry, arg);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		is_txn_abort();
+		MemoryContextSwitchTo(context);
+	}
+	PG_END_TRY();
+
+	if (error)
+	{
+		if (entry->run)
+			is_run_free(entry->run);
+		entry->run = NULL;
+		if (entry->state)
+			take_error(entry, error);
+		FreeErrorData(error);
+	}
+}
+
+static void
+begin_run(Entry *entry, void *arg)
+{
+	MemoryContext old = MemoryContextSwitchTo(worker_context);
+
+	entry->run = is_run_create(entry->sync_id, http);
+	MemoryContextSwitchTo(old);
+	if (entry->run == NULL)
+	{
+		entry->not_before = now_us() + LOCKED_PAUSE;
+		return;
+	}
+	if (!is_schedule_continuous(entry->state->schedule) || entry->state->run_requested)
+	{
+		is_txn_begin();
+		is_state_mark_run(entry->sync_id);
+		is_txn_commit();
+		entry->state->run_requested = false;
+		entry->state->last_run_at = GetCurrentTimestamp();
+	}
+}
+
+static void
+advance_run(Entry *entry, void *arg)
+{
+	int64	   *result = arg;
+
+	*result = is_run_advance(entry->run, !may_run(entry));
+	if (*result >= 0)
+		entry->errors = 0;
+}
+
+static void
+end_run(Entry *entry, void *arg)
+{
+	IsRun	   *run = entry->run;
+
+	entry->run = NULL;
+	is_run_free(run);
+}
+
+/*
+ * Let a sync do what it can.  Returns µs until it wants to be asked again, or
+ * -1 if only an answer or a look can bring it something.
+ */
+static int64
+serve(Entry *entry)
+{
+	int64		result = IS_RUN_IDLE;
+	int64		now = now_us();
+
+	if (entry->run == NULL)
+	{
+		TimestampTz when;
+
+		if (!may_run(entry))
+			return -1;
+		when = wants_to_run(entry);
+		if (when > GetCurrentTimestamp())
+			return TIMESTAMP_IS_NOEND(when) ? -1 : when - GetCurrentTimestamp();
+		if (entry->not_before > now)
+			return entry->not_before - now;
+		guarded(entry, begin_run, NULL);
+		if (entry->run == NULL)
+			return Max(entry->not_before - now_us(), 1000);
+	}
+
+	guarded(entry, advance_run, &result);
+	if (entry->run == NULL)
+		return Max(entry->not_before - now_us(), 1000);
+	if (result != IS_RUN_IDLE)
+		return result == IS_RUN_ANSWER ? -1 : result;
+
+	entry->pending = false;
+	if (entry->state)
+	{
+		/* as they are now, until the next look says otherwise */
+		entry->state->window_end = NULL;
+		entry->state->backfilling = false;
+		entry->errors = 0;
+	}
+
+	/* A continuous sync keeps its plans and its lock for the next change. */
+	if (!may_run(entry) || !is_schedule_continuous(entry->state->schedule))
+		guarded(entry, end_run, NULL);
+	return -1;
+}
+
+static void
+take_answer(Entry *entry, void *arg)
+{
+	is_run_take_answer(arg);
+}
+
+static void
+take_answers(void)
+{
+	IsHttpAnswer *answer;
+
+	while ((answer = is_http_next_answer(http)) != NULL)
+	{
+		IsRun	   *run = is_run_of_answer(answer);
+		ListCell   *lc;
+
+		foreach(lc, entries)
+		{
+			Entry	   *entry = lfirst(lc);
+
+			if (entry->run == run)
+			{
+				guarded(entry, take_answer, answer);
+				break;
+			}
+		}
+		is_http_answer_free(answer);
+	}
+}
+
+/* Housekeeping of the log and the list of runs; errors wait for next time. */
+static void
+keep_house(void)
+{
+	static int64 rotate_at = 0;
+	static int64 forget_at = 0;
+	MemoryContext context = CurrentMemoryContext;
+	int64		now = now_us();
+
+	if (now < rotate_at)
+		return;
+	rotate_at = now + ROTATE_INTERVAL;
+	PG_TRY();
+	{
+		is_txn_begin();
+		is_change_log_rotate();
+		if (now >= forget_at)
+			is_state_forget_runs();
+		is_txn_commit();
+		if (now >= forget_at)
+			forget_at = now + FORGET_INTERVAL;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+		is_txn_abort();
+		MemoryContextSwitchTo(context);
+	}
+	PG_END_TRY();
+}
+
+/* ----------------------------------------------------------------
+ * Coming and going
+ * ----------------------------------------------------------------
+ */
+
+/* The earliest time at which a sync is due without a commit. */
+static TimestampTz
+next_due(void)
+{
+	TimestampTz result = DT_NOEND;
+	ListCell   *lc;
+
+	foreach(lc, entries)
+	{
+		Entry	   *entry = lfirst(lc);
+
+		if (may_run(entry))
+			result = Min(result, wants_to_run(entry));
+	}
+	return result;
+}
+
+/* Leave with nothing open, if nobody has committed anything meanwhile. */
+static void
+try_to_leave(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, entries)
+	{
+		Entry	   *entry = lfirst(lc);
+
+		if (entry->run)
+			guarded(entry, end_run, NULL);
+	}
+	is_txn_begin();
+	foreach(lc, entries)
+	{
+		Entry	   *entry = lfirst(lc);
+		IsSyncState *state = entry->state ? is_state_load(entry->sync_id, false) : NULL;
+
+		if (state && state->run_id != 0 && state->window_end == NULL)
+			is_state_end_run(entry->sync_id, state->run_id);
+	}
+	is_txn_commit();
+	if (is_launcher_worker_may_exit(slot, served, next_due()))
+		proc_exit(0);
+}
+
+/*
+ * What is set for everybody in postgresql.conf must not reach in here: a
+ * timeout would cut recording short, a default could make it impossible.
+ */
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "1s"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"},	/* since 17 */
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+		{"jit", "off"},
+		{"work_mem", "4MB"},
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+void
+is_worker_main(Datum arg)
+{
+	Oid			database;
+	MemoryContext loop_context;
+	int64		idle_since;
+	int64		look_at = 0;
+
+	slot = DatumGetInt32(arg);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	database = is_launcher_worker_start(slot);
+	if (!OidIsValid(database))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pin_settings();
+
+	worker_context = AllocSetContextCreate(TopMemoryContext, "iterable_sync worker",
+										   ALLOCSET_DEFAULT_SIZES);
+	states_context = AllocSetContextCreate(worker_context, "iterable_sync states",
+										   ALLOCSET_DEFAULT_SIZES);
+	loop_context = AllocSetContextCreate(TopMemoryContext, "iterable_sync worker loop",
+										 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(worker_context);
+	http = is_http_create();
+	idle_since = now_us();
+
+	for (;;)
+	{
+		int64		wait = -1;
+		bool		busy = false;
+		ListCell   *lc;
+
+		MemoryContextReset(loop_context);
+		MemoryContextSwitchTo(loop_context);
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (is_launcher_worker_held(slot))
+			proc_exit(0);
+
+		if (now_us() >= look_at || is_launcher_generation(slot) != served)
+		{
+			pgstat_report_activity(STATE_RUNNING, "iterable_sync: looking for changes");
+			if (!look())
+			{
+				/* no extension here (any more); come back when there is */
+				if (is_launcher_worker_may_exit(slot, served, DT_NOEND))
+					proc_exit(0);
+				continue;
+			}
+			look_at = now_us() + is_rescan_interval * US_PER_S;
+		}
+
+		foreach(lc, entries)
+		{
+			Entry	   *entry = lfirst(lc);
+			int64		its_wait = serve(entry);
+
+			if (its_wait >= 0)
+				wait = wait < 0 ? its_wait : Min(wait, its_wait);
+			if (its_wait == 0)
+				busy = true;
+			if (entry->state == NULL && entry->run == NULL)
+				entries = foreach_delete_current(entries, lc);
+		}
+		keep_house();
+
+		if (is_http_in_flight(http) > 0 ||
+			(wait >= 0 && wait < is_worker_idle_timeout * US_PER_S))
+			idle_since = now_us();
+		else if (now_us() - idle_since >= is_worker_idle_timeout * US_PER_S ||
+				 is_launcher_worker_is_look(slot))
+		{
+			try_to_leave();
+			idle_since = now_us();
+		}
+
+		if (wait < 0)
+			wait = is_worker_idle_timeout * US_PER_S;
+		wait = Min(wait, Max(0, look_at - now_us()));
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) is_http_wait(http, busy ? 0 : (long) ((wait + 999) / 1000));
+		take_answers();
+	}
+}

@@ -1,0 +1,129 @@
+#!/bin/bash
+# Every tier of tests; ends with one line, "N passed, N failed".
+#
+# usage: test/check.sh [tier ...]   tiers: regress isolation tap unit emulator exports
+source "$(dirname "$0")/lib.sh"
+
+passed=0
+failed=0
+add() { passed=$((passed + $1)); failed=$((failed + $2)); }
+
+# pg_regress and the isolation tester print a line a test, in the form of
+# PostgreSQL 15 ("test x ... ok") or of TAP.
+count_regress()
+{
+	local log=$1
+	local ok bad
+	ok=$(grep -cE '(^ok [0-9]+|^ *(test )?[a-z0-9_]+ +\.\.\. ok)' "$log" || true)
+	bad=$(grep -cE '(^not ok [0-9]+|\.\.\. FAILED)' "$log" || true)
+	[ "$ok" -eq 0 ] && [ "$bad" -eq 0 ] && bad=1
+	add "$ok" "$bad"
+	if [ "$bad" -gt 0 ]; then
+		cat "$log"
+		cat "$tree"/regression.diffs "$tree"/output_iso/regression.diffs 2>/dev/null | head -400 || true
+	fi
+	say "   $ok passed, $bad failed"
+}
+
+names() { (cd "$tree" && ls "$1"/*."$2" 2>/dev/null | xargs -r -n1 basename | sed "s/\.$2$//"); }
+
+tier_regress()
+{
+	say "pg_regress: the SQL surface"
+	(cd "$tree" && as_postgres "$pgxs/src/test/regress/pg_regress" \
+		--inputdir=test --outputdir=. --bindir="$bin" \
+		--temp-instance="$work/regress" --temp-config=test/regress.conf \
+		--dbname=contrib_regression $(names test/sql sql)) >"$work/regress.log" 2>&1 || true
+	count_regress "$work/regress.log"
+}
+
+tier_isolation()
+{
+	say "isolation: what other sessions can do in between"
+	(cd "$tree" && as_postgres "$pgxs/src/test/isolation/pg_isolation_regress" \
+		--inputdir=test --outputdir=output_iso --expecteddir=. --bindir="$bin" \
+		--temp-instance="$work/isolation" --temp-config=test/regress.conf \
+		--dbname=isolation_regression $(names test/specs spec)) >"$work/isolation.log" 2>&1 || true
+	count_regress "$work/isolation.log"
+}
+
+# One line of totals from TAP::Harness; the harness counts every assertion.
+tier_tap()
+{
+	say "TAP: worker, launcher and server against the emulator"
+	local jobs=${ITERABLE_SYNC_JOBS:-2}
+	(cd "$tree" && as_postgres env PERL5LIB="$pgxs/src/test/perl:$tree/test/t" \
+		PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
+		TESTDATADIR="$work/tap" TESTLOGDIR="$work/tap/log" TESTDIR="$work/tap" \
+		ITERABLE_EMULATOR="$tree/test/emulator/iterable_emulator" \
+		ITERABLE_SYNC_TREE="$tree" \
+		perl test/harness.pl "$jobs" test/t/*.pl) >"$work/tap.log" 2>&1 || true
+	local line
+	line=$(grep -E '^TOTAL [0-9]+ [0-9]+$' "$work/tap.log" | tail -1 || true)
+	if [ -z "$line" ]; then
+		cat "$work/tap.log"
+		add 0 1
+		return
+	fi
+	# shellcheck disable=SC2086
+	set -- $line
+	add "$2" "$3"
+	[ "$3" -eq 0 ] || cat "$work/tap.log"
+	say "   $2 passed, $3 failed"
+}
+
+# cmocka prints "[  PASSED  ] N test(s)." and the same for FAILED, a program.
+tier_unit()
+{
+	say "unit: the pure C"
+	as_postgres make -s -C "$tree/test/unit" PG_CONFIG="$PG_CONFIG" check >"$work/unit.log" 2>&1 ||
+		echo "make failed" >>"$work/unit.log"
+	local ok bad
+	ok=$(sed -n 's/.*\[  PASSED  \] \([0-9]\+\) test.*/\1/p' "$work/unit.log" | awk '{s+=$1} END {print s+0}')
+	bad=$(sed -n 's/.*\[  FAILED  \] \([0-9]\+\) test.*/\1/p' "$work/unit.log" | awk '{s+=$1} END {print s+0}')
+	if [ "$ok" -eq 0 ] || { grep -q 'make failed' "$work/unit.log" && [ "$bad" -eq 0 ]; }; then
+		bad=$((bad + 1))
+	fi
+	add "$ok" "$bad"
+	[ "$bad" -eq 0 ] || cat "$work/unit.log"
+	say "   $ok passed, $bad failed"
+}
+
+tier_emulator()
+{
+	say "emulator: request and answer pairs"
+	as_postgres make -s -C "$tree/test/emulator" check >"$work/emulator.log" 2>&1 ||
+		echo "not ok - make failed" >>"$work/emulator.log"
+	local ok bad
+	ok=$(grep -cE '^ *ok [0-9]+' "$work/emulator.log" || true)
+	bad=$(grep -cE '^ *not ok' "$work/emulator.log" || true)
+	[ "$ok" -gt 0 ] || bad=$((bad + 1))
+	add "$ok" "$bad"
+	[ "$bad" -eq 0 ] || cat "$work/emulator.log"
+	say "   $ok passed, $bad failed"
+}
+
+# Nothing but what exports.map means to let out may be visible.
+tier_exports()
+{
+	say "exports: names that the library shows"
+	local others
+	others=$(nm -D --defined-only "$tree/iterable_sync.so" | awk '{print $3}' |
+		grep -vE '^(is_|iterable_|_PG_init$|Pg_magic_func$|pg_finfo_)' || true)
+	if [ -n "$others" ]; then
+		say "unexpected: $others"
+		add 0 1
+		say "   0 passed, 1 failed"
+	else
+		add 1 0
+		say "   1 passed, 0 failed"
+	fi
+}
+
+build
+say "$version, private copy; sources of $top"
+for tier in ${*:-exports unit emulator regress isolation tap}; do
+	"tier_$tier"
+done
+say "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
