@@ -54,7 +54,4 @@ extern IsConnection *is_connection_get(const char *name, Oid role);
 /* Same without reading the key (api_key NULL, rate_group 0), for checks. */
 extern IsConnection *is_connection_describe(const char *name, Oid role);
 
-/* Nothing is cached: see is_connection_get(). */
-#define is_connection_forget_keys() ((void) 0)
-
 #endif							/* IS_CONNECTION_H */

@@ -220,7 +220,8 @@ iterable_test_connection(PG_FUNCTION_ARGS)
 	answer = is_lookup_ask(connection, connection->base_url,
 						   is_api_user_path(NULL, UNKNOWN_USER));
 
-	if (answer->outcome == IS_HTTP_NOT_SENT && is_unreachable(answer->error))
+	if (answer->outcome == IS_HTTP_NOT_SENT &&
+		(connection->allow_http || is_unreachable(answer->error)))
 	{
 		put_row(fcinfo, "reachable", FAILED, answer->error);
 		put_row(fcinfo, "TLS", NOT_TOLD, "not checked");

@@ -183,7 +183,7 @@ is_expression_check(const char *text, Oid relid)
 	result = check(text, rel);
 
 	error_context_stack = callback.previous;
-	AtEOXact_GUC(true, guc_level);
+	AtEOXact_GUC(false, guc_level);
 	is_catalog_restore_user(&save);
 
 	/* Whoever puts triggers on the relation next needs a stronger lock. */

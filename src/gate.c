@@ -120,7 +120,6 @@ is_gate_stop(const IsConnection *connection, const char *reason, int64 now_us)
 	gate->stopped = true;
 	gate->refused_key = connection->key_digest;
 	gate->next_probe = now_us + PROBE_INTERVAL_US;
-	is_connection_forget_keys();
 
 	namestrcpy(&name, connection->name);
 	values[0] = NameGetDatum(&name);

@@ -51,12 +51,14 @@ _PG_init(void)
 							60, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
-	DefineCustomIntVariable("iterable_sync.max_databases",
-							"Number of databases that can have syncs.",
-							NULL,
-							&is_max_databases,
-							64, 1, 10000,
-							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	/* Fixes the size of shared memory, so it exists only with that. */
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("iterable_sync.max_databases",
+								"Number of databases that can have syncs.",
+								NULL,
+								&is_max_databases,
+								64, 1, 10000,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
 
 	DefineCustomStringVariable("iterable_sync.environment",
 							   "Name that tells this server from its copies.",

@@ -71,8 +71,10 @@ is_json_kind(Oid type, IsJsonKind *kind)
 			return true;
 		case TEXTOID:
 		case VARCHAROID:
-		case BPCHAROID:
 			*kind = IS_JSON_TEXT;
+			return true;
+		case BPCHAROID:
+			*kind = IS_JSON_BPCHAR;
 			return true;
 		case NAMEOID:
 		case CHAROID:
@@ -496,6 +498,22 @@ append_array(StringInfo buf, IsJsonType *json_type, Datum value)
  * ----------------------------------------------------------------
  */
 
+/* The bytes of a text, in the database's encoding; false: too large. */
+static bool
+get_varlena(IsJsonKind kind, Datum value, char **string, int *len)
+{
+	text	   *varlena;
+
+	if (is_too_large(value, GetDatabaseEncoding() == PG_UTF8 ? 1 : 4))
+		return false;
+	varlena = DatumGetTextPP(value);
+	*string = VARDATA_ANY(varlena);
+	*len = VARSIZE_ANY_EXHDR(varlena);
+	if (kind == IS_JSON_BPCHAR)
+		*len = bpchartruelen(*string, *len);
+	return true;
+}
+
 const char *
 is_json_append(StringInfo buf, IsJsonType *json_type, Datum value)
 {
@@ -521,14 +539,14 @@ is_json_append(StringInfo buf, IsJsonType *json_type, Datum value)
 			appendStringInfoString(buf, DatumGetBool(value) ? "true" : "false");
 			return NULL;
 		case IS_JSON_TEXT:
+		case IS_JSON_BPCHAR:
 			{
-				text	   *string;
+				char	   *string;
+				int			len;
 
-				if (is_too_large(value, GetDatabaseEncoding() == PG_UTF8 ? 1 : 4))
+				if (!get_varlena(json_type->kind, value, &string, &len))
 					return too_large;
-				string = DatumGetTextPP(value);
-				return append_string(buf, VARDATA_ANY(string),
-									 VARSIZE_ANY_EXHDR(string));
+				return append_string(buf, string, len);
 			}
 		case IS_JSON_STRING:
 			{
@@ -562,6 +580,7 @@ is_json_is_text(IsJsonKind kind)
 		case IS_JSON_INT8:
 		case IS_JSON_NUMERIC:
 		case IS_JSON_TEXT:
+		case IS_JSON_BPCHAR:
 		case IS_JSON_STRING:
 			return true;
 		default:
@@ -573,22 +592,25 @@ char *
 is_json_text(IsJsonType *json_type, Datum value, const char **problem)
 {
 	char	   *string;
+	int			len;
 	char	   *utf8;
 	int			utf8_len;
 
 	Assert(is_json_is_text(json_type->kind));
 	*problem = NULL;
-	if (json_type->kind == IS_JSON_TEXT)
+	if (json_type->kind == IS_JSON_TEXT || json_type->kind == IS_JSON_BPCHAR)
 	{
-		if (is_too_large(value, GetDatabaseEncoding() == PG_UTF8 ? 1 : 4))
+		if (!get_varlena(json_type->kind, value, &string, &len))
 		{
 			*problem = too_large;
 			return NULL;
 		}
-		string = TextDatumGetCString(value);
 	}
 	else if (json_type->kind == IS_JSON_STRING)
+	{
 		string = OutputFunctionCall(&json_type->output, value);
+		len = strlen(string);
+	}
 	else
 	{
 		StringInfoData number;
@@ -598,8 +620,10 @@ is_json_text(IsJsonType *json_type, Datum value, const char **problem)
 		return *problem ? NULL : number.data;
 	}
 
-	utf8 = is_json_to_utf8(string, strlen(string), &utf8_len);
+	utf8 = is_json_to_utf8(string, len, &utf8_len);
 	if (utf8 == NULL)
 		*problem = bad_encoding;
+	else if (utf8 == string)
+		utf8 = pnstrdup(string, len);	/* for its end */
 	return utf8;
 }

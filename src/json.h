@@ -26,7 +26,8 @@ typedef enum IsJsonKind
 	IS_JSON_FLOAT4,
 	IS_JSON_FLOAT8,
 	IS_JSON_BOOL,
-	IS_JSON_TEXT,				/* text and what is stored like it */
+	IS_JSON_TEXT,				/* text, varchar */
+	IS_JSON_BPCHAR,				/* char(n): blanks at the end do not count */
 	IS_JSON_STRING,				/* by its output function */
 	IS_JSON_DATE,
 	IS_JSON_TIMESTAMP,

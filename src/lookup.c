@@ -144,7 +144,8 @@ read_answer(const IsConnection *connection, const IsHttpAnswer *answer)
 			 errmsg("Iterable did not answer the look-up"),
 			 errdetail("HTTP status %d, code \"%s\", request id \"%s\".",
 					   answer->status, api.code, answer->request_id),
-			 api.hint ? errhint("%s", api.hint) : 0));
+			 api.kind == IS_ANSWER_STOP && api.hint ?
+			 errhint("%s", api.hint) : 0));
 }
 
 /* The body of an answer, or an error that does not quote it. */

@@ -361,8 +361,8 @@ check_row(const IsRenderer *renderer, IsRow *row)
 
 	if (row->user_id == NULL && (by_user_id || row->email == NULL))
 		report(row, "no_identifier",
-			   by_user_id ? "the user id is NULL" :
-			   "the e-mail address, or what else identifies the user, is NULL");
+			   by_user_id ? "the row has no user id" :
+			   "the row has neither an e-mail address nor a user id");
 	else if (row->email && report(row, "bad_email", is_api_check_email(row->email)))
 		return;
 	else if (row->user_id &&

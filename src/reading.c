@@ -38,8 +38,7 @@ set_setting(const char *name, const char *value)
 	if (current != NULL && strcmp(current, value) == 0)
 		return;
 
-	/* as superuser: lc_messages is not everybody's to set */
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION,
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
@@ -66,8 +65,6 @@ is_render_pin_settings(void)
 		{"lc_monetary", "C"},
 		{"lc_numeric", "C"},
 		{"lc_time", "C"},
-		/* the quotes around data in messages, which is_delivery_redact() cuts out */
-		{"lc_messages", "C"},
 		/* which rows are seen: policies filter and do not raise an error */
 		{"row_security", "on"},
 		/* compiling takes longer than a chunk */
@@ -158,8 +155,9 @@ run_body(void *arg)
 	run->body(relation, run->arg);
 	PopActiveSnapshot();
 
+	/* false: what the owner's code has set goes, too */
+	AtEOXact_GUC(false, guc_level);
 	is_catalog_restore_user(&save);
-	AtEOXact_GUC(true, guc_level);
 }
 
 void

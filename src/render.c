@@ -23,7 +23,6 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
-#include "delivery.h"
 #include "key.h"
 #include "payload.h"
 #include "reading.h"
@@ -369,11 +368,44 @@ is_about_sync(const ErrorData *error)
 	}
 }
 
+/*
+ * SQLSTATE and message, without what was put into the message, which may be
+ * data of the row.  The words of RAISE are such as a whole.
+ */
+static char *
+describe_error(const ErrorData *error)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	appendStringInfoString(&detail, unpack_sql_state(error->sqlerrcode));
+	if (error->message_id == NULL || strcmp(error->message_id, "%s") == 0)
+		return detail.data;
+
+	appendStringInfoString(&detail, ": ");
+	for (const char *p = error->message_id; *p != '\0'; p++)
+	{
+		if (*p != '%')
+			appendStringInfoChar(&detail, *p);
+		else if (p[1] == '%')
+			appendStringInfoChar(&detail, *++p);
+		else
+		{
+			/* flags, width, precision and length end with a letter */
+			p++;
+			p += strspn(p, "-+ #0123456789.*$hljztL");
+			appendStringInfoString(&detail, "...");
+			if (*p == '\0')
+				break;
+		}
+	}
+	return detail.data;
+}
+
 static void
 report_row_error(Rendering *rendering, const ErrorData *error)
 {
 	IsRow	   *row = &rendering->rows[rendering->first];
-	const char *code = unpack_sql_state(error->sqlerrcode);
 
 	/* A text that is no value of the key's type is the key of no row. */
 	if (rendering->binding &&
@@ -389,13 +421,7 @@ report_row_error(Rendering *rendering, const ErrorData *error)
 		return;
 	}
 	row->problem = "expression";
-
-	/* The words of RAISE may hold anything of the row. */
-	if (error->message_id == NULL || strcmp(error->message_id, "%s") == 0)
-		row->problem_detail = pstrdup(code);
-	else
-		row->problem_detail = psprintf("%s: %s", code,
-									   is_delivery_redact(error->message));
+	row->problem_detail = describe_error(error);
 }
 
 /* Render some of the rows; where that fails, halve them to spare the others. */

@@ -89,7 +89,8 @@ extern char *is_render_last_key(IsRenderer *renderer);	/* NULL: no rows */
  * Pin what could change a byte of a payload or key: search_path pg_catalog,
  * pg_temp; DateStyle, IntervalStyle, TimeZone UTC, extra_float_digits, locale
  * settings and the like.  row_security is on: policies apply as for the
- * owner.  Undo with AtEOXact_GUC(true, the result).
+ * owner.  Undo with AtEOXact_GUC(false, the result), which undoes also what
+ * user's code has set in between.
  */
 extern int	is_render_pin_settings(void);
 

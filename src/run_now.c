@@ -22,16 +22,13 @@
 #include "catalog.h"
 #include "http.h"
 #include "state.h"
-#include "sync_run.h"
+#include "run.h"
 #include "txn.h"
 
 PG_FUNCTION_INFO_V1(iterable_run_now);
 
 /* How long requests may fail before the caller is told, in ms. */
 #define PATIENCE_MS 60000
-
-/* A wait longer than this with a reason is the caller's to know, in µs. */
-#define LONGEST_WAIT INT64CONST(30000000)
 
 /* Run until nothing is left; everything that is pending at the start is. */
 static void
@@ -52,7 +49,7 @@ run_to_the_end(IsRun *run, IsHttp *http)
 		else if (trouble_since == 0)
 			trouble_since = GetCurrentTimestamp();
 		if (trouble != NULL &&
-			(wait > LONGEST_WAIT ||
+			(is_run_stopped(run) ||
 			 TimestampDifferenceExceeds(trouble_since, GetCurrentTimestamp(), PATIENCE_MS)))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
@@ -67,6 +64,25 @@ run_to_the_end(IsRun *run, IsHttp *http)
 			is_http_answer_free(answer);
 		}
 	}
+}
+
+/* Not a part of its caller: PG_TRY() blocks in one function shadow each other. */
+static void
+run_or_abandon(IsRun *run, int32 sync_id, IsHttp *http)
+{
+	PG_TRY();
+	{
+		is_txn_begin();
+		is_state_mark_run(sync_id);
+		is_txn_commit();
+		run_to_the_end(run, http);
+	}
+	PG_CATCH();
+	{
+		is_run_abandon(run);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -133,20 +149,7 @@ iterable_run_now(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("sync \"%s\" is being run already", name),
 					 errhint("The worker or another session sends what is pending; iterable_wait() waits for it.")));
-		PG_TRY();
-		{
-			is_txn_begin();
-			is_state_mark_run(sync->sync_id);
-			is_txn_commit();
-			run_to_the_end(run, http);
-		}
-		PG_CATCH();
-		{
-			is_run_abandon(run);
-			PG_RE_THROW();
-		}
-		PG_END_TRY();
-
+		run_or_abandon(run, sync->sync_id, http);
 		is_run_free(run);
 		is_txn_begin();
 		state = is_state_load(sync->sync_id, false);

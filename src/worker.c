@@ -33,7 +33,7 @@
 #include "launcher.h"
 #include "schedule.h"
 #include "state.h"
-#include "sync_run.h"
+#include "run.h"
 #include "txn.h"
 
 #define US_PER_S INT64CONST(1000000)
@@ -218,7 +218,8 @@ needs_person(int sqlerrcode)
 		case ERRCODE_SYSTEM_ERROR:
 			return true;
 		default:
-			return sqlerrcode == ERRCODE_INVALID_PARAMETER_VALUE;
+			return sqlerrcode == ERRCODE_INVALID_PARAMETER_VALUE ||
+				sqlerrcode == ERRCODE_CONFIG_FILE_ERROR;
 	}
 }
 

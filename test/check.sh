@@ -12,11 +12,11 @@ add() { passed=$((passed + $1)); failed=$((failed + $2)); }
 # PostgreSQL 15 ("test x ... ok") or of TAP.
 count_regress()
 {
-	local log=$1
-	local ok bad
+	local log=$1 ok bad
 	ok=$(grep -cE '(^ok [0-9]+|^ *(test )?[a-z0-9_]+ +\.\.\. ok)' "$log" || true)
 	bad=$(grep -cE '(^not ok [0-9]+|\.\.\. FAILED)' "$log" || true)
-	[ "$ok" -eq 0 ] && [ "$bad" -eq 0 ] && bad=1
+	# it may also have died on the way
+	if [ "$bad" -eq 0 ] && { [ "$ok" -eq 0 ] || [ "$2" -ne 0 ]; }; then bad=1; fi
 	add "$ok" "$bad"
 	if [ "$bad" -gt 0 ]; then
 		cat "$log"
@@ -29,22 +29,26 @@ names() { (cd "$tree" && ls "$1"/*."$2" 2>/dev/null | xargs -r -n1 basename | se
 
 tier_regress()
 {
+	local status=0
+
 	say "pg_regress: the SQL surface"
 	(cd "$tree" && as_postgres "$pgxs/src/test/regress/pg_regress" \
 		--inputdir=test --outputdir=. --bindir="$bin" \
 		--temp-instance="$work/regress" --temp-config=test/regress.conf \
-		--dbname=contrib_regression $(names test/sql sql)) >"$work/regress.log" 2>&1 || true
-	count_regress "$work/regress.log"
+		--dbname=contrib_regression $(names test/sql sql)) >"$work/regress.log" 2>&1 || status=$?
+	count_regress "$work/regress.log" $status
 }
 
 tier_isolation()
 {
+	local status=0
+
 	say "isolation: what other sessions can do in between"
 	(cd "$tree" && as_postgres "$pgxs/src/test/isolation/pg_isolation_regress" \
 		--inputdir=test --outputdir=output_iso --expecteddir=. --bindir="$bin" \
 		--temp-instance="$work/isolation" --temp-config=test/regress.conf \
-		--dbname=isolation_regression $(names test/specs spec)) >"$work/isolation.log" 2>&1 || true
-	count_regress "$work/isolation.log"
+		--dbname=isolation_regression $(names test/specs spec)) >"$work/isolation.log" 2>&1 || status=$?
+	count_regress "$work/isolation.log" $status
 }
 
 # One line of totals from TAP::Harness; the harness counts every assertion.

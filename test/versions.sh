@@ -141,13 +141,6 @@ prepare()
 	fi
 }
 
-# bad LOG: what a step printed, and one failure
-bad()
-{
-	cat "$1"
-	failed=$((failed + 1))
-}
-
 # shellcheck disable=SC2016
 clang='
 	global=$(dirname "$("$PG_CONFIG" --pgxs)")/../Makefile.global
@@ -164,45 +157,50 @@ check_version()
 {
 	local version=$1 suite=$2 extra=$3
 	local root=$cache/${extra:-$suite}
-	local compilers=gcc
+	local compilers=gcc ok=0 bad=0
 	local lock totals
 
 	say "PostgreSQL $version, Debian ${extra:-$suite}"
 	exec {lock}>"$root.lock"
 	flock "$lock"
 	if ! prepare "$root" "$suite" "$extra" "$version"; then
-		bad "$work/make.log"
+		cat "$work/make.log"
 		say "   the root file system could not be made"
+		failed=$((failed + 1))
 		return
 	fi
 	flock -s "$lock"
 
 	if ! run inside "$root" "$version" "$clang" >"$work/clang.log" 2>&1; then
-		bad "$work/clang.log"
+		cat "$work/clang.log"
 		say "   does not compile with clang"
+		bad=1
 	elif ! grep -q '^no clang' "$work/clang.log"; then
-		passed=$((passed + 1))
 		compilers="gcc and clang"
+		ok=1
 	fi
 
 	run inside "$root" "$version" "test/check.sh $tiers" >"$work/check.log" 2>&1 || true
 	exec {lock}>&-
 	totals=$(tail -1 "$work/check.log" |
 		sed -nE 's/^([0-9]+) passed, ([0-9]+) failed$/\1 \2/p')
-	if [ -z "$totals" ]; then
-		bad "$work/check.log"
-		say "   did not come to an end"
-		return
+	if [ -n "$totals" ]; then
+		ok=$((ok + ${totals% *}))
+		bad=$((bad + ${totals#* }))
+	else
+		say "   test/check.sh did not come to an end"
+		bad=$((bad + 1))
 	fi
-	[ "${totals#* }" -eq 0 ] || cat "$work/check.log"
-	passed=$((passed + ${totals% *}))
-	failed=$((failed + ${totals#* }))
+	[ "$bad" -eq 0 ] || cat "$work/check.log"
 	say "   $(sed -n 's/, private copy.*//p' "$work/check.log"), $compilers:" \
-		"${totals% *} passed, ${totals#* } failed"
+		"$ok passed, $bad failed"
+	passed=$((passed + ok))
+	failed=$((failed + bad))
 }
 
 suites=()
-for version in ${*:-15 17 18}; do
+[ $# -gt 0 ] || set -- 15 17 18
+for version in "$@"; do
 	case $version in
 		15) suites+=("15 bookworm") ;;
 		17) suites+=("17 trixie") ;;

@@ -195,7 +195,7 @@ SET transform_null_equals = on;
 SET quote_all_identifiers = on;
 SELECT expression, expr.kept(expression), expr.value(expression) FROM unnest(ARRAY[
 	'seen::text', 'born::text', '''01/02/2024''::date', '(seen - ''2024-01-01''::timestamptz)::text', '(1::float8 / 3)::text',
-	'''back\slash''', 'plan = NULL', 'plan'
+	$$'back\slash'$$, 'plan = NULL', 'plan'
 ]) AS expression;
 RESET ALL;
 

@@ -38,9 +38,9 @@ Functions, all exported:
 =item start_emulator(%settings)
 
 Start an emulator on a free port and set it up; settings are those of its
-/control/config (projectType, usersRate, latencyMs, ...).  It knows one key
-unless apiKeys says otherwise, and sends no more than it is asked to remember:
-recordBodies is on.  It ends with the test.  Returns an IterableSync::Emulator.
+/control/config (projectType, usersRate, latencyMs, ...).  Unless they say
+otherwise, it knows one key, whose name begins with "canary", and keeps the
+bodies of requests.  It ends with the test.  Returns an IterableSync::Emulator.
 
 =item start_cluster($name, %options)
 
@@ -294,7 +294,7 @@ sub start
 		open(STDOUT, '>>', "$base.log");
 		open(STDERR, '>&', \*STDOUT);
 		exec($ENV{ITERABLE_EMULATOR}, '--port', $self->{port},
-			'--port-file', $port_file)
+			'--port-file', $port_file, '--stay-with-parent')
 		  or POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;

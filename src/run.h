@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * sync_run.h
+ * run.h
  *	  The way of a sync's changes: window, rows, batches, requests, verdicts.
  *
  * A run is driven from outside by one process, the worker or a session in
@@ -12,8 +12,8 @@
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
  */
-#ifndef IS_SYNC_RUN_H
-#define IS_SYNC_RUN_H
+#ifndef IS_RUN_H
+#define IS_RUN_H
 
 #include "postgres.h"
 
@@ -48,6 +48,9 @@ extern void is_run_take_answer(IsHttpAnswer *answer);
  */
 extern const char *is_run_trouble(const IsRun *run);
 
+/* Has Iterable refused the key of its connection? */
+extern bool is_run_stopped(const IsRun *run);
+
 /*
  * Let go: cancels requests, closes the window's cursor, gives the lock back.
  * An open window stays open in the database.  Call outside of a transaction
@@ -61,4 +64,4 @@ extern void is_run_free(IsRun *run);
  */
 extern void is_run_abandon(IsRun *run);
 
-#endif							/* IS_SYNC_RUN_H */
+#endif							/* IS_RUN_H */

@@ -1,0 +1,195 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *	  The way of a sync's changes.
+ *
+ *	   change log --> window --> chunk --> batch --> request --> verdicts
+ *						 held	  rendered	filled	 bulk		 recorded with
+ *						 cursor	  rows		in order			 the position
+ *
+ * Rules that everything rests on:
+ *
+ * - A window is recorded before its first request.  A run that finds an open
+ *	 one resumes it and sends its rows even if Iterable seems to have them:
+ *	 what was sent without a recorded verdict is unknown.
+ * - Nothing is decided about a row (not even that it is unchanged) while a
+ *	 batch with the same key or user waits for its verdict.
+ * - Only what is durable is sent: WAL is flushed between reading rows and
+ *	 sending them.
+ * - A batch whose outcome is unknown goes again, before anything newer of its
+ *	 keys, until it has verdicts.
+ * - Batches cover the window in order.  The recorded place moves over a batch
+ *	 when it and all before it are done; batches done beyond are listed.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "run.h"
+
+#include "utils/memutils.h"
+
+#include "gate.h"
+#include "run_internal.h"
+#include "txn.h"
+
+/* Rows of the first chunk, before it is known how large they are. */
+#define FIRST_CHUNK_ROWS 100
+
+/* Load sync, connection and renderer as they are now (in a transaction). */
+void
+is_run_load_definition(IsRun *run)
+{
+	MemoryContext old;
+
+	if (run->renderer)
+		is_render_destroy(run->renderer);
+	run->renderer = NULL;
+	MemoryContextReset(run->sync_context);
+	run->connection = NULL;
+
+	old = MemoryContextSwitchTo(run->sync_context);
+	run->sync = is_catalog_get_sync_by_id(run->sync_id);
+	if (run->sync == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the sync has been dropped")));
+	run->connection = is_connection_get(run->sync->connection, run->sync->owner);
+	run->endpoint = is_render_endpoint(run->sync);
+	run->renderer = is_render_create(run->sync, run->connection->project_type);
+	is_gate_load(run->connection);
+	MemoryContextSwitchTo(old);
+}
+
+IsRun *
+is_run_create(int32 sync_id, IsHttp *http)
+{
+	MemoryContext context;
+	MemoryContext old;
+	IsRun	   *run;
+	bool		locked;
+
+	is_txn_begin();
+	locked = is_state_lock_run(sync_id);
+	is_txn_commit();
+	if (!locked)
+		return NULL;
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "iterable_sync run",
+									ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(context);
+	run = palloc0(sizeof(IsRun));
+	run->context = context;
+	run->http = http;
+	run->sync_id = sync_id;
+	run->sync_context = AllocSetContextCreate(context, "iterable_sync run definition",
+											  ALLOCSET_DEFAULT_SIZES);
+	run->state_context = AllocSetContextCreate(context, "iterable_sync run state",
+											   ALLOCSET_DEFAULT_SIZES);
+	run->claims = is_batch_claims_create();
+	run->chunk_rows = FIRST_CHUNK_ROWS;
+	run->rtt = 0.1 * US_PER_S;
+	MemoryContextSwitchTo(old);
+	return run;
+}
+
+const char *
+is_run_trouble(const IsRun *run)
+{
+	return run->trouble[0] ? run->trouble : NULL;
+}
+
+bool
+is_run_stopped(const IsRun *run)
+{
+	return run->connection != NULL && is_gate_stopped(run->connection);
+}
+
+void
+is_run_abandon(IsRun *run)
+{
+	is_run_cancel_requests(run);
+	is_state_unlock_run(run->sync_id);
+}
+
+void
+is_run_free(IsRun *run)
+{
+	is_run_cancel_requests(run);
+	is_txn_begin();
+	if (run->window)
+		is_change_log_close_window(run->window);
+	if (run->renderer)
+		is_render_destroy(run->renderer);
+	is_state_unlock_run(run->sync_id);
+	is_txn_commit();
+	MemoryContextDelete(run->context);
+}
+
+/* Batches that need no request are done as soon as they are complete. */
+static void
+record_quiet_batches(IsRun *run)
+{
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		IsBatch    *batch = lfirst(lc);
+
+		if (is_run_batch_done(batch) && !batch->closed)
+		{
+			is_run_record(run, batch);
+			return;				/* the list has changed */
+		}
+	}
+}
+
+int64
+is_run_advance(IsRun *run, bool stop)
+{
+	int64		wait;
+	bool		blocked = false;
+
+	if (run->window == NULL)
+	{
+		if (stop)
+			return IS_RUN_IDLE;
+		if (!is_run_start_window(run))
+			return IS_RUN_IDLE;
+	}
+	if (stop)
+		return run->requests ? IS_RUN_ANSWER : IS_RUN_IDLE;
+
+	/* A refused key is read again, it may have been replaced. */
+	if (is_gate_stopped(run->connection) && run->sending == 0)
+	{
+		is_txn_begin();
+		is_run_load_definition(run);
+		is_txn_commit();
+	}
+
+	wait = is_run_dispatch(run);
+	if ((!run->window_read || run->chunk) &&
+		list_length(run->batches) <= is_run_lanes(run))
+	{
+		blocked = !is_run_fill(run);
+		record_quiet_batches(run);
+		if (run->window == NULL)
+			return IS_RUN_AT_ONCE;
+		if (!blocked)
+			return IS_RUN_AT_ONCE;
+		wait = is_run_dispatch(run);
+	}
+
+	/* An empty window (all of it was done ahead). */
+	if (run->window_read && run->chunk == NULL && run->filling == NULL &&
+		run->batches == NIL)
+	{
+		is_txn_begin();
+		is_run_finish_window(run);
+		is_txn_commit();
+		return IS_RUN_AT_ONCE;
+	}
+	if (wait > 0)
+		return wait;
+	return IS_RUN_ANSWER;
+}

@@ -1,0 +1,339 @@
+/*-------------------------------------------------------------------------
+ *
+ * run_fill.c
+ *	  From changes to batches: read, render, compare, decide.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "run_internal.h"
+#include "txn.h"
+
+/* A chunk has as many rows as make about this many bytes. */
+#define CHUNK_BYTES (8 * 1024 * 1024)
+
+/* A batch with nothing to send is recorded after this many keys. */
+#define QUIET_BATCH_KEYS 20000
+
+/* ----------------------------------------------------------------
+ * Chunk
+ * ----------------------------------------------------------------
+ */
+
+/* Was this place done by an earlier run, beyond those that it left undone? */
+static bool
+done_ahead(const IsRun *run, IsPlace place)
+{
+	for (int i = 0; i < run->state->nahead; i++)
+		if (is_run_place_after(place, run->state->ahead[i].from) &&
+			!is_run_place_after(place, run->state->ahead[i].to))
+			return true;
+	return false;
+}
+
+typedef struct KeyEntry
+{
+	const char *key;
+	int			i;
+} KeyEntry;
+
+static uint32
+hash_key_entry(const void *key, Size size)
+{
+	const char *text = *(const char *const *) key;
+
+	return hash_bytes((const unsigned char *) text, (int) strlen(text));
+}
+
+static int
+match_key_entry(const void *a, const void *b, Size size)
+{
+	return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+/*
+ * Read the distinct keys of the next changes, at most max of them; repeated
+ * changes of a key collapse into one.
+ */
+static void
+read_keys(IsRun *run, IsChunk *chunk, int max)
+{
+	HASHCTL		ctl = {0};
+	HTAB	   *seen;
+	IsPlace		previous = run->read_to;
+	IsChange	change;
+
+	ctl.keysize = sizeof(char *);
+	ctl.entrysize = sizeof(KeyEntry);
+	ctl.hash = hash_key_entry;
+	ctl.match = match_key_entry;
+	ctl.hcxt = chunk->context;
+	seen = hash_create("iterable_sync chunk keys", max, &ctl,
+					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+	chunk->keys = palloc(max * sizeof(char *));
+	chunk->updated = palloc0(max * sizeof(bool));
+	chunk->before = palloc(max * sizeof(IsPlace));
+
+	while (chunk->n < max)
+	{
+		IsPlace		place;
+
+		if (!is_change_log_next(run->window, &change))
+		{
+			run->window_read = true;
+			break;
+		}
+		place.seq = change.seq;
+		place.offset = change.offset;
+
+		if (change.op == IS_OP_LOST)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("changes were made while a key column of the source was missing"),
+					 errhint("Restore the column and call iterable_enable_sync() with apply => 'backfill'.")));
+
+		/* TRUNCATE removes rows only: there is nothing to send for it. */
+		if (change.key != NULL && !done_ahead(run, place))
+		{
+			KeyEntry   *entry;
+			bool		found;
+			char	   *key = change.key;
+
+			entry = hash_search(seen, &key, HASH_ENTER, &found);
+			if (!found)
+			{
+				entry->key = pstrdup(key);
+				entry->i = chunk->n++;
+				chunk->keys[entry->i] = entry->key;
+				chunk->before[entry->i] = previous;
+			}
+			if (change.op == IS_OP_UPDATE)
+				chunk->updated[entry->i] = true;
+		}
+		previous = place;
+	}
+	chunk->end = previous;
+}
+
+/* Read, render and recall the next stretch of the window. */
+static void
+read_chunk(IsRun *run)
+{
+	MemoryContext context = AllocSetContextCreate(run->context, "iterable_sync chunk",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	IsChunk    *chunk = palloc0(sizeof(IsChunk));
+	Size		bytes = 0;
+
+	chunk->context = context;
+	run->chunk = chunk;
+	read_keys(run, chunk, run->chunk_rows);
+	chunk->rows = palloc0(Max(chunk->n, 1) * sizeof(IsRow));
+	chunk->memory = palloc0(Max(chunk->n, 1) * sizeof(IsMemory));
+	if (chunk->n > 0)
+	{
+		is_render_rows(run->renderer, chunk->keys, chunk->n, chunk->rows);
+		is_delivery_recall(run->sync_id, chunk->keys, chunk->n, chunk->memory);
+	}
+	MemoryContextSwitchTo(old);
+
+	for (int i = 0; i < chunk->n; i++)
+		bytes += chunk->rows[i].payload_len;
+	if (chunk->n > 0)
+		run->chunk_rows = Max(1, Min(IS_MAX_BATCH_ROWS,
+									 (int) (CHUNK_BYTES / Max(1, bytes / chunk->n))));
+}
+
+static void
+recall_again(IsRun *run)
+{
+	IsChunk    *chunk = run->chunk;
+
+	is_delivery_recall(run->sync_id, chunk->keys + chunk->next,
+					   chunk->n - chunk->next, chunk->memory + chunk->next);
+	chunk->recall = false;
+}
+
+/* ----------------------------------------------------------------
+ * Batch
+ * ----------------------------------------------------------------
+ */
+
+typedef enum Decision
+{
+	SEND,
+	SEND_IF_KNOWN,				/* to Iterable: look the user up first */
+	NOTE
+} Decision;
+
+/*
+ * What to do with a row, by mode and memory.  Modes speak of the destination:
+ * the trigger's operation alone says little, since reloads and partition moves
+ * all look like inserts.
+ */
+static Decision
+decide(const IsRun *run, const IsRow *row, const IsMemory *memory, bool updated,
+	   IsFate *fate)
+{
+	bool		accepted = memory->state == IS_DELIVERY_ACCEPTED ||
+		memory->state == IS_DELIVERY_VANISHED;
+
+	if (!row->found)
+	{
+		*fate = IS_FATE_VANISHED;
+		return NOTE;
+	}
+	if (row->problem)
+	{
+		*fate = IS_FATE_REJECTED;
+		return NOTE;
+	}
+
+	switch (run->sync->mode)
+	{
+		case IS_MODE_INSERT:
+			if (accepted)
+			{
+				*fate = IS_FATE_SKIPPED;
+				return NOTE;
+			}
+			break;
+		case IS_MODE_UPDATE:
+			if (run->sync->object == IS_OBJECT_EVENT &&
+				memory->state == 0 && !memory->failed && !updated)
+			{
+				*fate = IS_FATE_SEEN;
+				return NOTE;
+			}
+			break;
+		case IS_MODE_UPSERT:
+			break;
+	}
+
+	/*
+	 * A failed row may have been applied in part; in a resumed window a
+	 * request may have changed what we remember.
+	 */
+	if (memory->state != 0 && memory->hash == row->hash && !memory->failed &&
+		!run->resumed)
+	{
+		*fate = memory->state == IS_DELIVERY_VANISHED ?
+			IS_FATE_REAPPEARED : IS_FATE_UNCHANGED;
+		return NOTE;
+	}
+
+	if (run->sync->mode == IS_MODE_UPDATE &&
+		run->sync->object == IS_OBJECT_USER && !accepted)
+		return SEND_IF_KNOWN;
+	return SEND;
+}
+
+static void
+complete_batch(IsRun *run, IsPlace to)
+{
+	IsBatch    *batch = run->filling;
+	MemoryContext old = MemoryContextSwitchTo(run->context);
+
+	batch->stretch.to = to;
+	run->read_to = to;
+	is_batch_claim(batch, run->claims);
+	run->batches = lappend(run->batches, batch);
+	run->filling = NULL;
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Move rows of the chunk into the batch that is being filled.  Returns false
+ * if the next row must wait for a verdict.
+ */
+static bool
+fill_from_chunk(IsRun *run)
+{
+	IsChunk    *chunk = run->chunk;
+	IsBatch    *batch = run->filling;
+
+	while (chunk->next < chunk->n)
+	{
+		int			i = chunk->next;
+		IsRow	   *row = &chunk->rows[i];
+		IsFate		fate = IS_FATE_PENDING;
+		Decision	decision;
+		bool		taken = is_batch_taken(batch, run->claims, row);
+
+		if (!taken)
+		{
+			decision = decide(run, row, &chunk->memory[i], chunk->updated[i], &fate);
+			if (decision == NOTE)
+				is_batch_note(batch, row, fate);
+			else if (!is_batch_add(batch, row, decision == SEND_IF_KNOWN))
+			{
+				complete_batch(run, chunk->before[i]);
+				return true;
+			}
+			batch->counts.keys_seen++;
+			chunk->next++;
+			continue;
+		}
+
+		/* What is decided now would rest on an outdated memory. */
+		chunk->recall = true;
+		if (batch->nrows > 0)
+			complete_batch(run, chunk->before[i]);
+		return false;
+	}
+
+	batch->stretch.to = chunk->end;
+	run->read_to = chunk->end;
+	MemoryContextDelete(chunk->context);
+	run->chunk = NULL;
+	return true;
+}
+
+/*
+ * Fill a batch (in a read-only transaction).  Returns false if nothing can be
+ * done before a verdict comes.
+ */
+bool
+is_run_fill(IsRun *run)
+{
+	bool		progress = true;
+	IsSyncState *now;
+
+	is_txn_begin();
+	XactReadOnly = true;
+	now = is_state_load(run->sync_id, false);
+	if (now == NULL || now->version != run->sync->version)
+		is_run_load_definition(run);
+	if (run->chunk == NULL && !run->window_read)
+		read_chunk(run);
+	if (run->chunk && run->chunk->recall)
+		recall_again(run);
+	if (run->filling == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(run->context);
+
+		run->filling = is_batch_create(run->endpoint,
+									   run->sync->object == IS_OBJECT_USER,
+									   run->read_to);
+		MemoryContextSwitchTo(old);
+	}
+	if (run->chunk)
+		progress = fill_from_chunk(run);
+	if (run->filling &&
+		((run->window_read && run->chunk == NULL) ||
+		 run->filling->nsend >= IS_MAX_BATCH_ROWS ||
+		 (run->filling->nsend == 0 && run->filling->nrows >= QUIET_BATCH_KEYS)))
+		complete_batch(run, run->read_to);
+	is_txn_commit();
+
+	/* What was read may be visible before it is durable. */
+	is_txn_flush_wal();
+	return progress;
+}

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * run_internal.h
+ *	  What the files of a run share: run.c, run_window.c, run_fill.c,
+ *	  run_request.c, run_verdict.c.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_RUN_INTERNAL_H
+#define IS_RUN_INTERNAL_H
+
+#include "postgres.h"
+
+#include "portability/instr_time.h"
+
+#include "batch.h"
+#include "catalog.h"
+#include "change_log.h"
+#include "connection.h"
+#include "delivery.h"
+#include "render.h"
+#include "run.h"
+#include "state.h"
+
+#define US_PER_S INT64CONST(1000000)
+
+/* A stretch of the window, read and rendered, not yet in a batch. */
+typedef struct IsChunk
+{
+	MemoryContext context;
+	int			n;
+	int			next;			/* first row not taken into a batch yet */
+	const char **keys;
+	IsRow	   *rows;
+	IsMemory   *memory;
+	bool	   *updated;		/* the trigger saw an UPDATE */
+	IsPlace    *before;			/* place just before the key's first change */
+	IsPlace		end;			/* place of the last change read */
+	bool		recall;			/* memory is outdated */
+} IsChunk;
+
+struct IsRun
+{
+	MemoryContext context;
+	IsHttp	   *http;
+	int32		sync_id;
+	IsSync	   *sync;
+	MemoryContext sync_context; /* sync, renderer, connection */
+	IsRenderer *renderer;
+	IsConnection *connection;
+	IsEndpoint	endpoint;
+
+	IsSyncState *state;			/* as of the window's opening */
+	MemoryContext state_context;
+	IsWindow   *window;			/* NULL: none is open */
+	bool		window_read;	/* to its end */
+	bool		resumed;		/* an earlier run left it open */
+	int64		run_id;
+	TimestampTz run_started_at;
+	IsChunk    *chunk;
+	int			chunk_rows;
+	IsBatch    *filling;
+	List	   *batches;		/* complete ones in order; head not done yet */
+	HTAB	   *claims;
+	IsPlace		read_to;		/* end of the last complete batch */
+	int			sending;
+	List	   *requests;		/* IsRequest *, under way */
+
+	int64		not_before;		/* back off until */
+	int			setbacks;		/* answers in a row that said "again" */
+	bool		reported;		/* the trouble stands in the sync's state */
+	double		rtt;			/* of requests, µs, smoothed */
+	char		trouble[320];
+};
+
+/* Owner of a request: a batch's bulk request or the look-up of one row. */
+typedef struct IsRequest
+{
+	IsRun	   *run;
+	IsBatch    *batch;
+	int			row;			/* -1: bulk */
+} IsRequest;
+
+static inline int64
+is_run_now_us(void)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+static inline bool
+is_run_place_after(IsPlace a, IsPlace b)
+{
+	return a.seq > b.seq || (a.seq == b.seq && a.offset > b.offset);
+}
+
+/* run.c: load sync, connection and renderer as they are (in a transaction). */
+extern void is_run_load_definition(IsRun *run);
+
+/*
+ * run_window.c: resume the window that an earlier run left open, or open one
+ * if there is anything to do; finish one (in the transaction that records its
+ * last batch).
+ */
+extern bool is_run_start_window(IsRun *run);
+extern void is_run_finish_window(IsRun *run);
+
+/*
+ * run_fill.c: fill the next batch; false if nothing can be decided before a
+ * verdict comes.
+ */
+extern bool is_run_fill(IsRun *run);
+
+/*
+ * run_request.c: send what is complete, in order.  0, or µs until the first
+ * that had to wait may leave.
+ */
+extern int64 is_run_dispatch(IsRun *run);
+extern void is_run_cancel_requests(IsRun *run);
+
+/* As many lanes as the limit needs at this round trip, and one to spare. */
+extern int	is_run_lanes(const IsRun *run);
+
+/*
+ * run_verdict.c: all rows of the batch have a fate; record what was learnt of
+ * a batch and how far the window is done.
+ */
+extern bool is_run_batch_done(const IsBatch *batch);
+extern void is_run_record(IsRun *run, IsBatch *batch);
+
+#endif							/* IS_RUN_INTERNAL_H */

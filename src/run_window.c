@@ -1,0 +1,165 @@
+/*-------------------------------------------------------------------------
+ *
+ * run_window.c
+ *	  A window of the change log: from its opening to its end.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "run_internal.h"
+#include "schedule.h"
+#include "txn.h"
+
+/* A run of a continuous sync lasts at most about this long, in ms. */
+#define RUN_MS 60000
+
+/* Put keys into the change log for this sync alone. */
+static void
+feed_keys(IsRun *run, List *keys, char op)
+{
+	Datum	   *elems = palloc(list_length(keys) * sizeof(Datum));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, keys)
+	{
+		elems[n++] = CStringGetTextDatum(lfirst(lc));
+		if (n == IS_MAX_BATCH_ROWS || lnext(keys, lc) == NULL)
+		{
+			is_change_log_append(run->sync->source.source_id, run->sync_id, &op, 1,
+								 construct_array(elems, n, TEXTOID, -1, false,
+												 TYPALIGN_INT), n);
+			n = 0;
+		}
+	}
+}
+
+/*
+ * Rows that are to be sent without having changed become changes of this sync
+ * in the log: so they take the one way that everything takes, and share its
+ * order and its safety.  A backfill is fed in pieces of about a second's
+ * requests, so that changes made meanwhile wait no longer than that.
+ */
+static void
+feed(IsRun *run)
+{
+	IsSyncState *state = run->state;
+
+	if (state->next_retry_at <= GetCurrentTimestamp())
+		feed_keys(run, is_delivery_take_due_failures(run->sync_id, IS_MAX_BATCH_ROWS),
+				  IS_OP_RETRY);
+
+	if (state->backfilling)
+	{
+		int			piece = Max(1, Min(20, (int) run->connection->rate[run->endpoint])) *
+			IS_MAX_BATCH_ROWS;
+		List	   *keys = is_render_walk_keys(run->renderer, state->backfill_after,
+											   state->backfill_until, piece);
+
+		feed_keys(run, keys, IS_OP_BACKFILL);
+		is_state_backfilled(run->sync_id,
+							keys ? llast(keys) : state->backfill_after,
+							list_length(keys) < piece);
+	}
+}
+
+static void
+reload_state(IsRun *run)
+{
+	MemoryContext old;
+
+	MemoryContextReset(run->state_context);
+	old = MemoryContextSwitchTo(run->state_context);
+	run->state = is_state_load(run->sync_id, false);
+	MemoryContextSwitchTo(old);
+	if (run->state == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the sync has been dropped")));
+}
+
+/*
+ * Resume the window that an earlier run left open, or open one if there is
+ * anything to do.
+ */
+bool
+is_run_start_window(IsRun *run)
+{
+	IsSyncState *state;
+	MemoryContext old;
+
+	is_txn_begin();
+	reload_state(run);
+	state = run->state;
+	if (run->sync == NULL || run->sync->version != state->version)
+		is_run_load_definition(run);
+
+	run->resumed = state->window_end != NULL;
+	if (!run->resumed)
+	{
+		if (state->backfilling || state->next_retry_at <= GetCurrentTimestamp())
+		{
+			feed(run);
+			is_txn_commit();
+			is_txn_begin();
+			reload_state(run);
+			state = run->state;
+		}
+
+		old = MemoryContextSwitchTo(run->state_context);
+		state->window_end = is_change_log_snapshot();
+		MemoryContextSwitchTo(old);
+		if (!is_change_log_has_changes(state->source_id, run->sync_id,
+									   state->position, state->window_end))
+		{
+			is_txn_commit();
+			return false;
+		}
+		is_state_open_window(run->sync_id, state->window_end);
+	}
+
+	run->run_id = state->run_id;
+	run->run_started_at = state->run_started_at;
+	if (run->run_id == 0)
+	{
+		run->run_id = is_state_begin_run(run->sync_id);
+		run->run_started_at = GetCurrentTimestamp();
+	}
+	is_txn_commit();
+
+	/* The window is on disk: from here on requests may leave. */
+	is_txn_begin();
+	old = MemoryContextSwitchTo(run->context);
+	run->window = is_change_log_open_window(state->source_id, run->sync_id,
+											state->position, state->window_end,
+											state->done.seq, state->done.offset);
+	MemoryContextSwitchTo(old);
+	is_txn_commit();
+	run->window_read = false;
+	run->read_to = state->done;
+	return true;
+}
+
+/* Everything of the window is done (in a transaction, with the last record). */
+void
+is_run_finish_window(IsRun *run)
+{
+	is_state_close_window(run->sync_id);
+	is_state_clear_trouble(run->sync_id);
+	if (!is_schedule_continuous(run->state->schedule) ||
+		TimestampDifferenceExceeds(run->run_started_at, GetCurrentTimestamp(), RUN_MS))
+	{
+		is_state_end_run(run->sync_id, run->run_id);
+		run->run_id = 0;
+	}
+	is_change_log_close_window(run->window);
+	run->window = NULL;
+}

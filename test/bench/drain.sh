@@ -1,0 +1,118 @@
+# How fast a backlog is sent to an emulator without limits, and what the
+# worker does meanwhile.
+
+# profile PID SECONDS NAME: what a process spends its time on, if perf is there
+profile()
+{
+	command -v perf >/dev/null || return 0
+	perf record -q -e cpu-clock -F 499 -p "$1" -o "$work/perf.$3" -- sleep "$2" >/dev/null 2>&1 || return 0
+}
+
+# profile_summary NAME: shares of objects and of symbols
+profile_summary()
+{
+	[ -s "$work/perf.$1" ] || return 0
+	{
+		perf report -q -i "$work/perf.$1" --no-children --sort dso --stdio 2>/dev/null |
+			awk 'NF >= 2 && $1 + 0 >= 1 { printf "%s %s; ", $2, $1 } END { print "" }'
+		perf report -q -i "$work/perf.$1" --no-children --sort dso,symbol --stdio 2>/dev/null |
+			awk 'NF >= 4 && $1 + 0 > 0 { printf "%7s  %-28s %s %s\n", $1, $2, $3, $4 }' | head -"${2:-15}"
+	} >"$work/profile.$1"
+}
+
+# What the emulator can do by itself: the same bodies again, from a client
+# that does nothing else.
+# drain OBJECT WHAT EXPECTED-ROWS: enable the sync and wait
+drain()
+{
+	local object=$1 series=$2 rows=$3 prefix=/api/users began ended worker cpu emulator_cpu accepted
+	[ "$object" = user ] || prefix=/api/events
+	control POST reset >/dev/null
+	query "CHECKPOINT"
+	worker=$(worker_pid)
+	while [ -z "$worker" ]; do
+		query "SELECT iterable_run('drain')" >/dev/null 2>&1 || true
+		sleep 0.1
+		worker=$(worker_pid)
+	done
+	cpu=$(cpu_ms "$worker")
+	emulator_cpu=$(cpu_ms "$emulator_pid")
+	began=$(now)
+	enable drain updates_only
+	[ -z "${4:-}" ] || profile "$worker" 4 "$series" &
+	wait_for drain
+	ended=$(now)
+	wait
+	[ "$worker" = "$(worker_pid)" ] || die "the worker was replaced"
+	accepted=$(emulator rows "$prefix")
+	[ "$accepted" -eq "$rows" ] || die "$accepted rows were accepted, not $rows"
+	keep "$series" "$(calc "$ended - $began" %.4f)"
+	keep "${series}_cpu" "$(calc "($(cpu_ms "$worker") - $cpu) / 1000" %.3f)"
+	keep "${series}_emulator" "$(calc "($(cpu_ms "$emulator_pid") - $emulator_cpu) / 1000" %.3f)"
+}
+
+line()
+{
+	row '| %s | %.0f | %.0f %% | %.1f | %.0f %% | %.1f |' "$1" \
+		"$(calc "$3 / $(median "$2")")" \
+		"$(calc "100 * $(median "${2}_cpu") / $(median "$2")")" \
+		"$(calc "$(median "${2}_cpu") / $3 * 1e6")" \
+		"$(calc "100 * $(median "${2}_emulator") / $(median "$2")")" \
+		"$(calc "$(median "${2}_emulator") / $3 * 1e6")"
+}
+
+single=$((million / 5))
+drain_rounds=${BENCH_DRAIN_ROUNDS:-3}
+forget
+out
+out "## Drain"
+out
+out "Backlogs sent to an emulator without limits, connection with a rate of 1000 a second; medians of $drain_rounds."
+out
+out "| backlog | rows a second | worker, of a core | worker, µs a row | emulator, of a core | emulator, µs a row |"
+out "|---|---|---|---|---|---|"
+for object in user event; do
+	start_emulator --users-rate 0 --events-rate 0
+	for round in $(seq "$drain_rounds"); do
+		say "drain: $object, round $round" >&2
+		new_database "drain_${object}_$round"
+		connect emulator "$url" "users_rate => 1000, events_rate => 1000"
+		make_table t
+		make_sync drain t "$object" emulator
+		enable drain updates_only
+		disable drain
+		fill_table t 1 "$million"
+		query "VACUUM ANALYZE t"
+		drain "$object" "${object}_bulk" "$million" "$([ "$round" -gt 1 ] || echo profile)"
+
+		# again all of them, which Iterable has by now: other hashes, HOT updates
+		disable drain
+		query "UPDATE t SET plan = 'x'"
+		query "VACUUM ANALYZE t"
+		drain "$object" "${object}_again" "$million"
+
+		disable drain
+		cat >"$work/insert.pgbench" <<SQL
+INSERT INTO t SELECT i, 'customer' || i || '@example.com', 'First', 'Surname', '12 Long Street', now(), now(),
+	12.34, 1, true, 'free', 'DE' FROM nextval('ids') i;
+SQL
+		query "CREATE SEQUENCE ids CACHE 100 START $((million + 1))"
+		as_postgres env PGOPTIONS="-c synchronous_commit=off" "$bin/pgbench" -h "$work" -n -M prepared \
+			-c 4 -j 2 -t $((single / 4)) -f "$work/insert.pgbench" "$db" >/dev/null 2>&1
+		query "VACUUM ANALYZE t"
+		drain "$object" "${object}_single" "$single" "$([ "$round" -gt 1 ] || echo profile)"
+	done
+	line "$object: $million keys of one transaction" "${object}_bulk" "$million"
+	line "$object: the same rows changed, $million keys of one UPDATE" "${object}_again" "$million"
+	line "$object: $single transactions of one row" "${object}_single" "$single"
+done
+for name in user_bulk event_bulk user_single; do
+	profile_summary "$name"
+	[ -s "$work/profile.$name" ] || continue
+	out
+	out "What the worker spends its time on, $name (perf, the first 4 s):"
+	out
+	out '```'
+	out "$(cat "$work/profile.$name")"
+	out '```'
+done

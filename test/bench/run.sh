@@ -1,0 +1,24 @@
+#!/bin/bash
+# Measures; see README.md.
+#
+# usage: test/bench/run.sh [section ...]
+# sections: capture drain latency memory pacing
+source "$(dirname "$0")/../lib.sh"
+source "$top/test/bench/common.sh"
+
+all="capture drain latency memory pacing"
+chosen=${*:-$all}
+for section in $chosen; do
+	[ -e "$top/test/bench/$section.sh" ] && [[ " $all " == *" $section "* ]] ||
+		die "there is no section \"$section\", only: $all"
+done
+
+build
+start_cluster
+start_report
+for section in $chosen; do
+	say
+	# shellcheck disable=SC1090
+	source "$top/test/bench/$section.sh"
+done
+keep_report $chosen
