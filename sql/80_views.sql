@@ -72,14 +72,25 @@ LEFT JOIN LATERAL (
 ) r ON true
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
 COMMENT ON VIEW iterable.sync_status IS 'one line a sync: its state, how much is pending, what was done in the last 30 days, and what to do';
+COMMENT ON COLUMN iterable.sync_status.sync IS 'name of the sync';
+COMMENT ON COLUMN iterable.sync_status.connection IS 'foreign server that it sends over';
+COMMENT ON COLUMN iterable.sync_status.source IS 'relation whose rows it sends, followed by name';
+COMMENT ON COLUMN iterable.sync_status.object IS 'user or event';
+COMMENT ON COLUMN iterable.sync_status.mode IS 'insert, update or upsert, seen from Iterable';
+COMMENT ON COLUMN iterable.sync_status.schedule IS 'continuous, manual or an interval';
 COMMENT ON COLUMN iterable.sync_status.state IS 'disabled; enabled; paused: waits until the reason is mended; failing: tries again by itself';
+COMMENT ON COLUMN iterable.sync_status.reason IS 'why it is paused or failing';
 COMMENT ON COLUMN iterable.sync_status.pending IS 'captured keys that have not been dealt with; a key that changed twice may count twice';
 COMMENT ON COLUMN iterable.sync_status.oldest_pending IS 'when the oldest of them was captured';
+COMMENT ON COLUMN iterable.sync_status.backfilling IS 'rows of a backfill are still to be put into the change log';
+COMMENT ON COLUMN iterable.sync_status.last_run_at IS 'when its latest run began';
 COMMENT ON COLUMN iterable.sync_status.accepted IS 'rows that Iterable has accepted in the last 30 days';
 COMMENT ON COLUMN iterable.sync_status.rejected IS 'rows that were refused, or could not be rendered, in the last 30 days';
 COMMENT ON COLUMN iterable.sync_status.vanished IS 'rows that were gone before they could be sent, in the last 30 days';
 COMMENT ON COLUMN iterable.sync_status.failures IS 'rows that stand in iterable.failure now';
 COMMENT ON COLUMN iterable.sync_status.rate IS 'accepted rows per second of the latest run';
+COMMENT ON COLUMN iterable.sync_status.last_error IS 'the last error of the sync as a whole, also if it has passed';
+COMMENT ON COLUMN iterable.sync_status.last_error_at IS 'when that was';
 COMMENT ON COLUMN iterable.sync_status.what_to_do IS 'null when there is nothing to do';
 
 CREATE VIEW iterable.run WITH (security_barrier) AS
@@ -90,6 +101,9 @@ FROM iterable.sync_run r
 JOIN iterable.sync s ON s.sync_id = r.sync_id
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
 COMMENT ON VIEW iterable.run IS 'executions of syncs, kept for 30 days; while a continuous sync is busy it has one a minute';
+COMMENT ON COLUMN iterable.run.sync IS 'name of the sync';
+COMMENT ON COLUMN iterable.run.run_id IS 'number of the run, in order of their beginning';
+COMMENT ON COLUMN iterable.run.started_at IS 'when its first window was opened';
 COMMENT ON COLUMN iterable.run.finished_at IS 'null while the run is open';
 COMMENT ON COLUMN iterable.run.keys_seen IS 'captured keys that were read, repeated ones once a chunk';
 COMMENT ON COLUMN iterable.run.accepted IS 'rows that Iterable has accepted';
@@ -98,6 +112,7 @@ COMMENT ON COLUMN iterable.run.retried IS 'rows that failed and will be tried ag
 COMMENT ON COLUMN iterable.run.unchanged IS 'rows whose payload is what Iterable has accepted last';
 COMMENT ON COLUMN iterable.run.skipped IS 'rows that the mode keeps from being sent';
 COMMENT ON COLUMN iterable.run.vanished IS 'keys whose row is gone from the source';
+COMMENT ON COLUMN iterable.run.requests IS 'bulk requests that were answered or broken off';
 COMMENT ON COLUMN iterable.run.bytes IS 'bytes of request bodies';
 
 CREATE VIEW iterable.failure WITH (security_barrier) AS
@@ -107,9 +122,14 @@ FROM iterable.sync_failure f
 JOIN iterable.sync s ON s.sync_id = f.sync_id
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
 COMMENT ON VIEW iterable.failure IS 'rows that Iterable refused or that could not be rendered; a newer change of the row tries it again and clears it on success';
+COMMENT ON COLUMN iterable.failure.sync IS 'name of the sync';
 COMMENT ON COLUMN iterable.failure.key IS 'canonical text of the unique field of the row';
 COMMENT ON COLUMN iterable.failure.class IS 'what is wrong, in one word';
 COMMENT ON COLUMN iterable.failure.code IS 'code of Iterable''s answer, if it was Iterable that refused';
+COMMENT ON COLUMN iterable.failure.message IS 'what is wrong, without data of the row';
+COMMENT ON COLUMN iterable.failure.first_at IS 'when the row failed first';
+COMMENT ON COLUMN iterable.failure.last_at IS 'when it failed last';
+COMMENT ON COLUMN iterable.failure.attempts IS 'how often it has failed';
 COMMENT ON COLUMN iterable.failure.next_at IS 'when it is tried again by itself; null: it waits for a change of the row or iterable_retry_failures()';
 
 CREATE VIEW iterable.delivery WITH (security_barrier) AS
@@ -120,10 +140,12 @@ FROM iterable.sync_delivery d
 JOIN iterable.sync s ON s.sync_id = d.sync_id
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
 COMMENT ON VIEW iterable.delivery IS 'per row of a source: what Iterable has accepted last';
+COMMENT ON COLUMN iterable.delivery.sync IS 'name of the sync';
 COMMENT ON COLUMN iterable.delivery.key IS 'canonical text of the unique field of the row';
 COMMENT ON COLUMN iterable.delivery.identifier IS 'e-mail or user id that was sent';
 COMMENT ON COLUMN iterable.delivery.payload_hash IS 'first 64 bits of the SHA-256 of the payload';
 COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: accepted, then gone from the source; seen: was there, but the mode does not add it';
+COMMENT ON COLUMN iterable.delivery.at IS 'when that was recorded';
 
 GRANT SELECT ON iterable.sync_status, iterable.run, iterable.failure, iterable.delivery TO PUBLIC;
 

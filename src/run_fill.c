@@ -93,11 +93,9 @@ read_keys(IsRun *run, IsChunk *chunk, int max)
 		place.seq = change.seq;
 		place.offset = change.offset;
 
+		/* Which rows have changed was not to be told: look at all of them. */
 		if (change.op == IS_OP_LOST)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("changes were made while a key column of the source was missing"),
-					 errhint("Restore the column and call iterable_enable_sync() with apply => 'backfill'.")));
+			run->look_at_all = true;
 
 		/* TRUNCATE removes rows only: there is nothing to send for it. */
 		if (change.key != NULL && !done_ahead(run, place))

@@ -56,6 +56,7 @@ struct IsRun
 	IsWindow   *window;			/* NULL: none is open */
 	bool		window_read;	/* to its end */
 	bool		resumed;		/* an earlier run left it open */
+	bool		look_at_all;	/* it has changes without a key */
 	int64		run_id;
 	TimestampTz run_started_at;
 	IsChunk    *chunk;

@@ -153,6 +153,9 @@ void
 is_run_finish_window(IsRun *run)
 {
 	is_state_close_window(run->sync_id);
+	if (run->look_at_all)
+		is_state_start_backfill(run->sync_id);
+	run->look_at_all = false;
 	is_state_clear_trouble(run->sync_id);
 	if (!is_schedule_continuous(run->state->schedule) ||
 		TimestampDifferenceExceeds(run->run_started_at, GetCurrentTimestamp(), RUN_MS))

@@ -378,6 +378,19 @@ is_state_mark_run(int32 sync_id)
 }
 
 void
+is_state_start_backfill(int32 sync_id)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_state SET backfilling = true, backfill_after = NULL, "
+		"backfill_until = NULL WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		1, INT4OID
+	);
+	Datum		value = Int32GetDatum(sync_id);
+
+	run_update(&query, &value, NULL);
+}
+
+void
 is_state_backfilled(int32 sync_id, const char *after, bool done)
 {
 	static IsQuery query = IS_QUERY(

@@ -108,6 +108,9 @@ extern void is_state_end_run(int32 sync_id, int64 run_id);
 /* The sync was looked at as its schedule or iterable_run() asked. */
 extern void is_state_mark_run(int32 sync_id);
 
+/* Begin a backfill of all rows; what Iterable has already is not sent. */
+extern void is_state_start_backfill(int32 sync_id);
+
 /* The backfill has been put into the change log up to this key; done ends it. */
 extern void is_state_backfilled(int32 sync_id, const char *after, bool done);
 

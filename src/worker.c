@@ -500,6 +500,8 @@ pin_settings(void)
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},
 		{"jit", "off"},
+		{"max_parallel_workers_per_gather", "0"},
+		{"temp_file_limit", "-1"},
 		{"work_mem", "4MB"},
 	};
 

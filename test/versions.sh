@@ -96,8 +96,12 @@ make_root()
 	run own_names debootstrap --variant=minbase --include=ca-certificates \
 		"$suite" "$root" "$(mirror)" /usr/share/debootstrap/scripts/sid \
 		>"$work/make.log" 2>&1 || return 1
-	[ -z "$extra" ] ||
+	if [ -n "$extra" ]; then
+		# of this suite only PostgreSQL
 		echo "deb $(mirror) $extra main" >"$root/etc/apt/sources.list.d/extra.list"
+		printf 'Package: src:postgresql-*\nPin: release a=%s\nPin-Priority: 500\n' \
+			"$extra" >"$root/etc/apt/preferences.d/extra"
+	fi
 	printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 	chmod 755 "$root/usr/sbin/policy-rc.d"
 	mkdir -p "$root/etc/postgresql-common/createcluster.d"
@@ -110,7 +114,6 @@ make_root()
 prepare()
 {
 	local root=$1 suite=$2 extra=$3 version=$4
-	local from="" # a suite that packages are not taken from unless told to
 
 	if [ ! -e "$root" ]; then
 		say "   making a root file system of Debian $suite"
@@ -124,11 +127,10 @@ prepare()
 	if [ -n "$(find "$root.stamp" -mmin -1440 2>/dev/null)" ]; then
 		return 0
 	fi
-	[ -z "$extra" ] || from="-t $extra"
 	if run inside "$root" "$version" "
 		apt-get update -qq
 		apt-get dist-upgrade -y -qq --no-install-recommends
-		apt-get install -y -qq --no-install-recommends $from \
+		apt-get install -y -qq --no-install-recommends \
 			postgresql-$version postgresql-server-dev-$version
 		source test/lib.sh
 		install_packages

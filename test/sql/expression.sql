@@ -202,16 +202,16 @@ RESET ALL;
 --
 -- Who runs it: parts are evaluated when an expression is added, as the owner of the source
 --
-CREATE ROLE regress_iterable_owner;
-CREATE ROLE regress_iterable_other;
-GRANT USAGE, CREATE ON SCHEMA expr TO regress_iterable_owner;
-GRANT USAGE ON FOREIGN SERVER expression TO regress_iterable_owner;
-SET ROLE regress_iterable_owner;
+CREATE ROLE regress_expression_owner;
+CREATE ROLE regress_expression_other;
+GRANT USAGE, CREATE ON SCHEMA expr TO regress_expression_owner;
+GRANT USAGE ON FOREIGN SERVER expression TO regress_expression_owner;
+SET ROLE regress_expression_owner;
 CREATE TABLE expr.theirs (id int PRIMARY KEY, email text);
 INSERT INTO expr.theirs VALUES (1, 'ann@example.com');
 CREATE FUNCTION expr.whoami(int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$BEGIN RETURN current_user; END$$;
 CREATE FUNCTION expr.check_whoami(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
-	$$BEGIN RETURN current_user = 'regress_iterable_owner'; END$$;
+	$$BEGIN RETURN current_user = 'regress_expression_owner'; END$$;
 CREATE DOMAIN expr.nosy AS text CHECK (expr.check_whoami(VALUE));
 CREATE TYPE expr.nosy_row AS (a expr.nosy);
 CREATE FUNCTION expr.raise() RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$BEGIN PERFORM set_config('role', 'none', false); END$$;
@@ -239,4 +239,4 @@ SET client_min_messages = warning;
 SELECT iterable_drop_sync('theirs'), iterable_drop_sync('expression');
 DROP SCHEMA expr, expr_hidden CASCADE;
 DROP SERVER expression CASCADE;
-DROP ROLE regress_iterable_owner, regress_iterable_other;
+DROP ROLE regress_expression_owner, regress_expression_other;

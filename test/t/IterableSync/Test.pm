@@ -67,6 +67,11 @@ fails whatever is expected) if it succeeds.
 Test (a Test::More result) that the code returns something true before the
 time is up, by default PostgreSQL::Test::Utils::timeout_default.
 
+=item synced($node, $sync, $what, $failures)
+
+Test that everything of a sync that is committed now is dealt with before the
+time is up, and that this many failures stand then, by default none.
+
 =item log_of($node)
 
 Text of the server's log.
@@ -124,7 +129,7 @@ use Test::More;
 
 our @EXPORT = (
 	qw(start_emulator start_cluster create_connection sql_error wait_until
-	  log_of log_lacks),
+	  synced log_of log_lacks),
 	@Test::More::EXPORT,
 	@PostgreSQL::Test::Utils::EXPORT);
 
@@ -223,6 +228,19 @@ sub wait_until
 		usleep(50_000);
 	}
 	return fail("$what (waited in vain)");
+}
+
+sub synced
+{
+	my ($node, $sync, $what, $failures) = @_;
+	my $timeout = $PostgreSQL::Test::Utils::timeout_default;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return is(
+		$node->safe_psql('postgres',
+			"SELECT done, failures, reason FROM iterable_wait('$sync', '$timeout s')"),
+		't|' . ($failures // 0) . '|',
+		$what // "$sync has sent everything");
 }
 
 sub log_of

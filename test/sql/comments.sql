@@ -1,0 +1,22 @@
+-- Everything that the extension shows is described where it stands.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS iterable_sync;
+RESET client_min_messages;
+
+SELECT pg_describe_object(d.classid, d.objid, 0) AS "object without a comment"
+FROM pg_depend d
+WHERE d.refclassid = 'pg_extension'::regclass
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'iterable_sync')
+	AND d.deptype = 'e'
+	AND d.classid IN ('pg_proc'::regclass, 'pg_class'::regclass, 'pg_namespace'::regclass,
+		'pg_foreign_data_wrapper'::regclass)
+	AND obj_description(d.objid, d.classid::regclass::name) IS NULL
+	AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = d.objid AND d.classid = 'pg_class'::regclass
+		AND (c.relkind IN ('i', 'S') OR c.relname ~ '^change_[0-9]$'))
+ORDER BY 1;
+
+SELECT a.attrelid::regclass AS view, a.attname AS "column without a comment"
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE c.relnamespace = 'iterable'::regnamespace AND c.relkind = 'v' AND a.attnum > 0
+	AND col_description(a.attrelid, a.attnum) IS NULL
+ORDER BY c.relname, a.attnum;
