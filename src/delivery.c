@@ -9,10 +9,9 @@
 #include "delivery.h"
 
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/hsearch.h"
 
 #include "compat.h"
 #include "query.h"
@@ -35,6 +34,21 @@ text_array(Datum *elems, bool *nulls, int n)
 											  -1, false, TYPALIGN_INT));
 }
 
+/*
+ * The row of one key.  LIMIT keeps the planner from joining in another way,
+ * and "= ANY" from being a filter over all rows of the sync: plans are kept,
+ * and were made when the tables may have been empty.
+ */
+#define BY_KEY(table, key_expression) \
+	"FROM iterable." table " WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
+	"AND key OPERATOR(pg_catalog.=) " key_expression " LIMIT 1"
+
+/* The rows of the keys in the array $2, for UPDATE and DELETE. */
+#define OF_KEYS(table) \
+	"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT t.at " \
+	"FROM pg_catalog.unnest($2) AS k (key), " \
+	"LATERAL (SELECT ctid " BY_KEY(table, "k.key") ") AS t (at)))"
+
 /* ----------------------------------------------------------------
  * Recall
  * ----------------------------------------------------------------
@@ -48,13 +62,10 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 	 * be matched here.
 	 */
 	static IsQuery query = IS_QUERY(
-		"SELECT k.i, d.state, d.payload_hash, f.key IS NOT NULL "
-		"FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i) "
-		"LEFT JOIN iterable.sync_delivery d ON d.sync_id OPERATOR(pg_catalog.=) $1 "
-		"AND d.key OPERATOR(pg_catalog.=) k.key "
-		"LEFT JOIN iterable.sync_failure f ON f.sync_id OPERATOR(pg_catalog.=) $1 "
-		"AND f.key OPERATOR(pg_catalog.=) k.key "
-		"WHERE d.key IS NOT NULL OR f.key IS NOT NULL",
+		"SELECT k.i, m.state, m.payload_hash, m.failed "
+		"FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i), LATERAL ("
+		"(SELECT d.state, d.payload_hash, false " BY_KEY("sync_delivery d", "k.key") ") UNION ALL "
+		"(SELECT NULL, NULL, true " BY_KEY("sync_failure f", "k.key") ")) AS m (state, payload_hash, failed)",
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum	   *elems = palloc(Max(n, 1) * sizeof(Datum));
@@ -73,14 +84,14 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 	{
 		bool		isnull;
 		IsMemory   *m = &memory[DatumGetInt64(is_query_value(row, 1, &isnull)) - 1];
-		Datum		state = is_query_value(row, 2, &isnull);
 
-		if (!isnull)
+		if (DatumGetBool(is_query_value(row, 4, &isnull)))
+			m->failed = true;
+		else
 		{
-			m->state = DatumGetChar(state);
+			m->state = DatumGetChar(is_query_value(row, 2, &isnull));
 			m->hash = DatumGetInt64(is_query_value(row, 3, &isnull));
 		}
-		m->failed = DatumGetBool(is_query_value(row, 4, &isnull));
 	}
 	SPI_finish();
 }
@@ -121,7 +132,10 @@ remember(int32 sync_id, const IsResult *results, int n)
 			continue;
 		keys[k] = CStringGetTextDatum(row->key);
 		no_identifier[k] = identifier == NULL;
-		identifiers[k] = identifier ? CStringGetTextDatum(identifier) : (Datum) 0;
+		/* rendered rows are UTF-8 */
+		identifiers[k] = identifier ?
+			CStringGetTextDatum(pg_any_to_server(identifier, strlen(identifier), PG_UTF8)) :
+			(Datum) 0;
 		hashes[k] = Int64GetDatum(row->hash);
 		states[k] = CharGetDatum(results[i].fate == IS_FATE_SEEN ?
 								 IS_DELIVERY_SEEN : IS_DELIVERY_ACCEPTED);
@@ -145,8 +159,7 @@ mark_vanished(int32 sync_id, Datum keys)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_delivery SET state = 'v', at = pg_catalog.now() "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1 "
-		"AND key OPERATOR(pg_catalog.=) ANY ($2) AND state OPERATOR(pg_catalog.<>) 'v'",
+		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.<>) 'v'",
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum		values[2] = {Int32GetDatum(sync_id), keys};
@@ -158,8 +171,7 @@ static void
 clear_failures(int32 sync_id, Datum keys)
 {
 	static IsQuery query = IS_QUERY(
-		"DELETE FROM iterable.sync_failure "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND key OPERATOR(pg_catalog.=) ANY ($2)",
+		"DELETE FROM iterable.sync_failure " OF_KEYS("sync_failure"),
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum		values[2] = {Int32GetDatum(sync_id), keys};
@@ -273,30 +285,5 @@ is_delivery_take_due_failures(int32 sync_id, int max)
 		MemoryContextSwitchTo(spi);
 	}
 	SPI_finish();
-	return result;
-}
-
-char *
-is_delivery_redact(const char *message)
-{
-	char	   *result = pstrdup(message);
-	char	   *out = result;
-	bool		quoted = false;
-
-	for (const char *in = message; *in != '\0'; in++)
-	{
-		if (*in == '"')
-		{
-			if (!quoted)
-			{
-				*out++ = '"';
-				*out++ = '"';
-			}
-			quoted = !quoted;
-		}
-		else if (!quoted)
-			*out++ = *in;
-	}
-	*out = '\0';
 	return result;
 }

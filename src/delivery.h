@@ -70,7 +70,4 @@ extern void is_delivery_record(int32 sync_id, const IsResult *results, int n);
  */
 extern List *is_delivery_take_due_failures(int32 sync_id, int max);
 
-/* The text of an error that may hold data of a row: what is quoted is cut out. */
-extern char *is_delivery_redact(const char *message);
-
 #endif							/* IS_DELIVERY_H */

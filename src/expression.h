@@ -24,8 +24,10 @@ typedef struct IsExpression
 } IsExpression;
 
 /*
- * Parse and check an expression over the columns of a relation; nothing is
- * executed.  Names are looked up with search_path pg_catalog, pg_temp.
+ * Parse and check an expression over the columns of a relation.  No row is
+ * read; what is constant in it may be evaluated, as the owner of the relation.
+ * Names are looked up with search_path pg_catalog, pg_temp and that owner's
+ * rights.  The relation's lock is not kept.
  * Errors: 42601 it does not parse or is more than one expression; 42703,
  * 42883 … as PostgreSQL raises them; 0A000 sub-select, aggregate, window
  * function, set-returning or volatile function, parameter, system column.

@@ -8,12 +8,14 @@
  */
 #include "query.h"
 
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 uint64
 is_query_run(IsQuery *query, Datum *values, const char *nulls)
 {
 	int			rc;
+	int			nest;
 
 	if (query->plan == NULL)
 	{
@@ -25,7 +27,15 @@ is_query_run(IsQuery *query, Datum *values, const char *nulls)
 		query->plan = plan;
 	}
 
+	/*
+	 * Plans are kept, and may have been made when a table was empty: an index
+	 * is always right.
+	 */
+	nest = NewGUCNestLevel();
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	rc = SPI_execute_plan(query->plan, values, nulls, false, 0);
+	AtEOXact_GUC(true, nest);
 	if (rc < 0)
 		elog(ERROR, "could not run a query: %s", SPI_result_code_string(rc));
 	return SPI_processed;

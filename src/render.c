@@ -380,7 +380,10 @@ describe_error(const ErrorData *error)
 	initStringInfo(&detail);
 	appendStringInfoString(&detail, unpack_sql_state(error->sqlerrcode));
 	if (error->message_id == NULL || strcmp(error->message_id, "%s") == 0)
+	{
+		appendStringInfoString(&detail, ": the message may hold data of the row and is not kept");
 		return detail.data;
+	}
 
 	appendStringInfoString(&detail, ": ");
 	for (const char *p = error->message_id; *p != '\0'; p++)

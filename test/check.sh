@@ -33,7 +33,7 @@ tier_regress()
 
 	say "pg_regress: the SQL surface"
 	(cd "$tree" && as_postgres "$pgxs/src/test/regress/pg_regress" \
-		--inputdir=test --outputdir=. --bindir="$bin" \
+		--inputdir=test --outputdir=. --bindir="$bin" --encoding=UTF8 \
 		--temp-instance="$work/regress" --temp-config=test/regress.conf \
 		--dbname=contrib_regression $(names test/sql sql)) >"$work/regress.log" 2>&1 || status=$?
 	count_regress "$work/regress.log" $status

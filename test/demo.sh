@@ -15,11 +15,7 @@ listen_addresses = ''
 unix_socket_directories = '$work'
 E2
 as_postgres "$bin/pg_ctl" -D "$work/data" -l "$work/server.log" -w start >/dev/null
-as_postgres "$tree/test/emulator/iterable_emulator" --port 0 --port-file "$work/port" \
-	--api-key demo-key --stay-with-parent >/dev/null &
-echo $! >"$work/emulator.pid"
-for _ in $(seq 100); do [ -s "$work/port" ] && break; sleep 0.05; done
-emulator=http://127.0.0.1:$(cat "$work/port")
+start_emulator --api-key demo-key
 
 # Print each statement as it is run, as in a session.
 session() { as_postgres "$bin/psql" -X -h "$work" -d postgres -v ON_ERROR_STOP=1 -v emulator="$emulator" -P pager=off --echo-all --quiet; }

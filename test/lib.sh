@@ -13,6 +13,12 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || die "run this as root or with sudo"
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+update_packages()
+{
+	apt-get update -qq >"$work/apt.log" 2>&1 ||
+		{ cat "$work/apt.log" >&2; die "the list of packages could not be read"; }
+}
+
 # What is missing of Debian's packages is installed.
 install_packages()
 {
@@ -26,7 +32,7 @@ install_packages()
 		version=$(apt-cache depends postgresql 2>/dev/null |
 			sed -n 's/.*Depends: postgresql-\([0-9]\+\)$/\1/p' | head -1)
 		if [ -z "$version" ]; then
-			apt-get update -qq
+			update_packages
 			version=$(apt-cache depends postgresql |
 				sed -n 's/.*Depends: postgresql-\([0-9]\+\)$/\1/p' | head -1)
 		fi
@@ -40,7 +46,7 @@ install_packages()
 	done
 	if [ ${#missing[@]} -gt 0 ]; then
 		say "installing: ${missing[*]}"
-		apt-get update -qq
+		update_packages
 		# no cluster of the system's own is made or started for this
 		mkdir -p /etc/postgresql-common/createcluster.d
 		local conf=/etc/postgresql-common/createcluster.d/iterable_sync.conf
@@ -63,7 +69,7 @@ cleanup()
 		[ -e "$pid_file" ] && kill "$(cat "$pid_file")" 2>/dev/null || true
 	done
 	for pid_file in $(find "$work" -name postmaster.pid 2>/dev/null); do
-		runuser -u postgres -- "$bin/pg_ctl" -D "$(dirname "$pid_file")" -m immediate stop \
+		as_postgres "$bin/pg_ctl" -D "$(dirname "$pid_file")" -m immediate stop \
 			>/dev/null 2>&1 || true
 	done
 	rm -rf "$work"
@@ -72,6 +78,7 @@ cleanup()
 
 work=$(mktemp -d /tmp/iterable_sync.XXXXXX)
 chmod 755 "$work"
+cd "$work"
 bin=/nonexistent
 trap cleanup EXIT
 trap 'exit 130' INT TERM
@@ -92,6 +99,9 @@ build()
 		(cd "$top" && tar cf - .) | tar xf - -C "$tree"
 	fi
 
+	# what somebody built here before is not ours
+	find "$tree" \( -name '*.o' -o -name '*.so' -o -name '*.bc' \) -delete
+
 	libdir=$(dirname "$("$PG_CONFIG" --bindir)")
 	sharedir=$("$PG_CONFIG" --sharedir)
 	private=$work/postgresql
@@ -108,7 +118,24 @@ build()
 	version=$("$PG_CONFIG" --version)
 }
 
+# PostgreSQL refuses to run as root.
 as_postgres()
 {
-	runuser -u postgres -- env PATH="$bin:$PATH" PG_CONFIG="$PG_CONFIG" "$@"
+	setpriv --reuid=postgres --regid=postgres --init-groups -- \
+		env PATH="$bin:$PATH" HOME="$work" PG_CONFIG="$PG_CONFIG" "$@"
+}
+
+# Start an emulator in the background; sets $emulator to its URL.
+start_emulator()
+{
+	rm -f "$work/port"
+	(exec setpriv --reuid=postgres --regid=postgres --init-groups -- \
+		"$tree/test/emulator/iterable_emulator" --port 0 --port-file "$work/port" \
+		--stay-with-parent "$@") >/dev/null &
+	echo $! >"$work/emulator.pid"
+	for _ in $(seq 200); do
+		[ -s "$work/port" ] && break
+		sleep 0.05
+	done
+	emulator=http://127.0.0.1:$(cat "$work/port")
 }

@@ -114,16 +114,6 @@ sub hangs
 		$what);
 }
 
-# Rows of a request, in order, as "number:total".
-sub orders_in
-{
-	my ($request) = @_;
-	my @rows;
-
-	push @rows, "$1:$2" while $request->{body} =~ /"number":(\d+),"total":(\d+)/g;
-	return @rows;
-}
-
 ### A request whose verdict was never recorded: A, B (applied), A again
 
 sql(q{INSERT INTO people SELECT i, 'p' || i || '@example.com', 'A' FROM generate_series(1, 3) i});
@@ -169,13 +159,13 @@ hangs('the first of several requests hangs');
 wait_until(sub { sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'orders'}) == 3500 },
 	'those behind it are recorded');
 my ($hanging) = grep { !defined $_->{status} } requests_to($events_path);
-my @under_way = orders_in($hanging);
-is(scalar(@under_way), 1000, 'a full batch is under way');
 sql(q{UPDATE orders SET total = -1 WHERE id = 4400});
 sql(q{INSERT INTO orders (email, total) VALUES ('user1@example.com', 7)});
 remember_requests();
 kill_worker();
 everything_arrives('orders', 'after the crash everything arrives');
+($hanging) = $emulator->requests($hanging->{n} - 1);
+is($hanging->{rows}, 1000, 'a full request was under way');
 @requests = requests_to($events_path);
 is($requests[0]{body}, $hanging->{body}, 'the very same request goes first');
 is(scalar(@requests), 2, 'what was recorded is not sent again');
@@ -226,19 +216,25 @@ my $walwriter = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'wal
 kill('STOP', $walwriter);
 $worker = worker();
 $emulator->script({ path => $users_path, action => 'apply_then_hang' });
-my $session = $node->background_psql('postgres');
-$session->query_safe(q{
+my $first = $node->background_psql('postgres');
+my $second = $node->background_psql('postgres');
+$first->query_safe(q{BEGIN; UPDATE people SET state = 'F' WHERE id = 3});
+$second->query_until(qr/waits/, q{
 	SET synchronous_commit = off;
-	UPDATE people SET state = 'F' WHERE id = 3;
 	BEGIN;
+	\echo waits
 	LOCK TABLE people;
 });
+$node->poll_query_until('postgres',
+	q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 'people'::regclass});
+$first->query_safe('COMMIT');
+$first->quit;
 wait_until(
 	sub {
 		sql(q{SELECT failing_since IS NOT NULL FROM iterable.sync_state JOIN iterable.sync USING (sync_id) WHERE name = 'people'}) eq 't';
 	},
 	'a lock on the source keeps the worker from reading it');
-$session->query_safe(q{
+$second->query_safe(q{
 	UPDATE people SET state = 'G' WHERE id = 3;
 	COMMIT;
 });
@@ -248,7 +244,7 @@ kill('QUIT', $node->{_pid});
 usleep(200_000);
 kill('CONT', $walwriter);
 $node->stop('immediate', fail_ok => 1);
-eval { $session->quit };
+eval { $second->quit };
 $node->start;
 is(sql('SELECT state FROM people WHERE id = 3'), 'G', 'what was sent has outlived the crash');
 everything_arrives('people', 'everything arrives');
@@ -293,7 +289,8 @@ sub start_load
 		my %env = $node->_get_env;
 
 		@ENV{ keys %env } = values %env;
-		open(STDOUT, '>', '/dev/null');
+		$ENV{PGAPPNAME} = 'load';
+		open(STDOUT, '>>', "$PostgreSQL::Test::Utils::tmp_check/load.log");
 		open(STDERR, '>&', \*STDOUT);
 		exec($node->installed_command('pgbench'), '-n', '-c', 2, '-T', 20,
 			'-R', 600, '-f', $script, '-h', $node->host, '-p', $node->port, 'postgres')
@@ -302,19 +299,20 @@ sub start_load
 	return $pid;
 }
 
-my $sent_before = $emulator->stats->{requests}{trackBulk}{rows} // 0;
-foreach my $death ('worker', 'backend', 'worker', 'immediate', 'worker', 'fast')
+foreach my $death ('worker', 'backend', 'immediate', 'worker', 'fast')
 {
 	my $load = start_load();
 
-	usleep(1_000_000 + int(rand(400_000)));
+	$node->poll_query_until('postgres',
+		q{SELECT count(*) = 2 FROM pg_stat_activity WHERE application_name = 'load'});
+	usleep(500_000 + int(rand(400_000)));
 	if ($death eq 'worker')
 	{
 		kill_worker();
 	}
 	elsif ($death eq 'backend')
 	{
-		kill_and_start(sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench' LIMIT 1}));
+		kill_and_start(sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1}));
 	}
 	else
 	{
@@ -324,7 +322,7 @@ foreach my $death ('worker', 'backend', 'worker', 'immediate', 'worker', 'fast')
 	kill('TERM', $load);
 	waitpid($load, 0);
 }
-everything_arrives('people', 'after six ends of the server everything of the users arrives');
+everything_arrives('people', 'after five ends of the server everything of the users arrives');
 everything_arrives('orders', 'and everything of the events');
 is(sql('SELECT count(*) FROM iterable.failure'), '0', 'there are no failures');
 

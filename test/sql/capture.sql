@@ -1,0 +1,853 @@
+--
+-- The capture trigger: after commit the change log holds exactly what survived,
+-- in order.  What should be there is told by plain triggers in plpgsql that
+-- fire together with it.
+--
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS iterable_sync;
+RESET client_min_messages;
+
+-- nothing is sent: the syncs are disabled, so their positions stay
+SELECT iterable_create_connection('capture', 'us', 'email', api_key => 'test', base_url => 'http://127.0.0.1:1');
+
+CREATE SCHEMA cap;
+
+/* ------------------------------------------------------------------------
+ * The audit
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE cap.audit (
+	n bigint GENERATED ALWAYS AS IDENTITY,
+	xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	sync text NOT NULL,
+	op text NOT NULL,
+	key text
+);
+CREATE TABLE cap.seen (sync text PRIMARY KEY, source_id integer NOT NULL, seq bigint NOT NULL);
+
+-- Arguments: sync, expression of the key, list of key columns, list of watched columns.
+CREATE FUNCTION cap.audit_row() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO' SET TimeZone = 'UTC' SET session_replication_role = origin AS $$
+DECLARE
+	side text := format('SELECT (%s) AS key, ROW(%s) AS key_row, ROW(%s) AS watched FROM (SELECT ($%%s).*) r', TG_ARGV[1], TG_ARGV[2], TG_ARGV[3]);
+	old_key text;
+	new_key text;
+	key_changed boolean;
+	watched_changed boolean;
+BEGIN
+	IF TG_OP = 'INSERT' THEN
+		EXECUTE format(side, 1) INTO new_key USING NEW;
+		INSERT INTO cap.audit (sync, op, key) VALUES (TG_ARGV[0], 'I', new_key);
+	ELSIF TG_OP = 'DELETE' THEN
+		EXECUTE format(side, 1) INTO old_key USING OLD;
+		INSERT INTO cap.audit (sync, op, key) VALUES (TG_ARGV[0], 'D', old_key);
+	ELSE
+		EXECUTE format('SELECT o.key, n.key, o.key_row *<> n.key_row, o.watched *<> n.watched FROM (%s) o, (%s) n',
+			format(side, 1), format(side, 2)) INTO old_key, new_key, key_changed, watched_changed USING OLD, NEW;
+		IF key_changed THEN
+			INSERT INTO cap.audit (sync, op, key) VALUES (TG_ARGV[0], 'D', old_key), (TG_ARGV[0], 'I', new_key);
+		ELSIF watched_changed THEN
+			INSERT INTO cap.audit (sync, op, key) VALUES (TG_ARGV[0], 'U', new_key);
+		END IF;
+	END IF;
+	RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION cap.audit_truncate() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	INSERT INTO cap.audit (sync, op) VALUES (TG_ARGV[0], 'T');
+	RETURN NULL;
+END
+$$;
+
+-- Capture a table, and audit it.
+CREATE PROCEDURE cap.start(sync text, source regclass, unique_field text, columns text[], key_expression text DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+	watched text;
+	col text;
+BEGIN
+	PERFORM iterable_create_sync(sync, 'capture', source, 'user', unique_field, match_field => 'email', schedule => 'manual');
+	FOREACH col IN ARRAY columns LOOP
+		PERFORM iterable_add_mapping(sync, 'f_' || col, column_name => col);
+	END LOOP;
+	PERFORM iterable_enable_sync(sync, 'updates_only');
+	PERFORM iterable_disable_sync(sync);
+	INSERT INTO cap.seen SELECT s.name, s.source_id, (SELECT coalesce(max(seq), 0) FROM iterable.change)
+		FROM iterable.sync s WHERE s.name = start.sync;
+	watched := (SELECT string_agg(quote_ident(c), ', ') FROM unnest('email' || columns) c);
+	EXECUTE format('CREATE TRIGGER audit_row_%s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION cap.audit_row(%L, %L, %L, %L)',
+		sync, source, sync, coalesce(key_expression, unique_field || '::text'), btrim(unique_field, '{}'), watched);
+	EXECUTE format('CREATE TRIGGER audit_truncate_%s AFTER TRUNCATE ON %s EXECUTE FUNCTION cap.audit_truncate(%L)', sync, source, sync);
+	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER audit_row_%s', source, sync);
+	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER audit_truncate_%s', source, sync);
+END
+$$;
+
+-- What was captured for a source since the last check, a key a line.
+CREATE FUNCTION cap.log(sync text) RETURNS TABLE (seq bigint, place bigint, xid xid8, op text, key text)
+BEGIN ATOMIC
+	SELECT c.seq, k.place, c.xid, CASE length(c.ops) WHEN 1 THEN c.ops ELSE substr(c.ops, k.place::integer, 1) END, k.key
+	FROM cap.seen s
+	JOIN iterable.change c ON c.source_id = s.source_id AND c.seq > s.seq
+	CROSS JOIN LATERAL unnest(CASE WHEN c.n = 0 THEN '{NULL}' ELSE c.keys END) WITH ORDINALITY k (key, place)
+	WHERE s.sync = log.sync
+	ORDER BY c.seq, k.place;
+END;
+
+-- Compare the log with the audit, and start anew.  A key may be repeated or
+-- not when it changes several times in a row in the same way.
+CREATE FUNCTION cap.check(sync text, counts boolean DEFAULT true) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	captured text[];
+	expected text[];
+	keys bigint;
+	rows bigint;
+	bad bigint;
+BEGIN
+	SELECT count(*), count(DISTINCT l.seq) INTO keys, rows FROM cap.log("check".sync) l;
+	SELECT count(*) INTO bad FROM iterable.change c JOIN cap.seen s ON s.source_id = c.source_id AND c.seq > s.seq
+	WHERE s.sync = "check".sync AND (c.n <> cardinality(c.keys) OR length(c.ops) NOT IN (1, c.n) OR c.sync_id <> 0 OR array_position(c.keys, NULL) IS NOT NULL
+		OR (c.n = 0 AND c.ops NOT IN ('T', 'L')) OR (c.n > 0 AND c.ops ~ '[^IUD]'));
+	SELECT array_agg(v ORDER BY r) INTO captured FROM (
+		SELECT v, r, v IS DISTINCT FROM lag(v) OVER (ORDER BY r) AS new FROM (
+			SELECT concat_ws(' ', l.xid, l.op, l.key) AS v, row_number() OVER (ORDER BY l.seq, l.place) AS r
+			FROM cap.log("check".sync) l) l) l WHERE new;
+	SELECT array_agg(v ORDER BY n) INTO expected FROM (
+		SELECT v, n, v IS DISTINCT FROM lag(v) OVER (ORDER BY n) AS new FROM (
+			SELECT concat_ws(' ', a.xid, a.op, a.key) AS v, a.n FROM cap.audit a WHERE a.sync = "check".sync) a) a WHERE new;
+	DELETE FROM cap.audit a WHERE a.sync = "check".sync;
+	UPDATE cap.seen s SET seq = (SELECT coalesce(max(c.seq), 0) FROM iterable.change c) WHERE s.sync = "check".sync;
+
+	IF bad > 0 THEN
+		RETURN format('%s log rows are badly formed', bad);
+	ELSIF captured IS NOT DISTINCT FROM expected THEN
+		RETURN CASE WHEN counts THEN format('right: %s keys in %s rows', keys, rows) ELSE 'right' END;
+	END IF;
+	FOR i IN 1..greatest(cardinality(captured), cardinality(expected)) LOOP
+		IF captured[i] IS DISTINCT FROM expected[i] THEN
+			RETURN format('WRONG: of %s and %s the first that differ are %s: captured %s, expected %s',
+				coalesce(cardinality(captured), 0), coalesce(cardinality(expected), 0), i, captured[i - 1 : i + 2], expected[i - 1 : i + 2]);
+		END IF;
+	END LOOP;
+	RETURN format('WRONG: captured %s, expected %s', captured, expected);
+END
+$$;
+
+\pset format unaligned
+
+/* ------------------------------------------------------------------------
+ * What changes rows
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE cap.person (
+	id bigint PRIMARY KEY,
+	email text,
+	plan text,
+	city text,
+	note text
+);
+CALL cap.start('person', 'cap.person', 'id', '{plan}');
+
+INSERT INTO cap.person VALUES (1, 'a@example.com', 'free', 'Bern', NULL);
+SELECT op, key FROM cap.log('person');
+SELECT cap.check('person');
+
+INSERT INTO cap.person SELECT i, i || '@example.com', 'free' FROM generate_series(2, 10) i;
+UPDATE cap.person SET plan = 'pro' WHERE id <= 3;
+DELETE FROM cap.person WHERE id > 8;
+SELECT op, key FROM cap.log('person');
+SELECT cap.check('person');
+
+-- only the match field and mapped columns are watched; what they hold counts, not that they were set
+UPDATE cap.person SET city = 'Basel', note = 'x';
+UPDATE cap.person SET plan = plan, email = email;
+SELECT cap.check('person');
+UPDATE cap.person SET email = NULL WHERE id = 1;
+UPDATE cap.person SET email = NULL WHERE id = 1;
+UPDATE cap.person SET email = '' WHERE id = 1;
+SELECT op, key FROM cap.log('person');
+SELECT cap.check('person');
+
+-- a changed key is two keys, also when nothing watched changes
+UPDATE cap.person SET id = id + 100 WHERE id IN (1, 2);
+SELECT op, key FROM cap.log('person');
+SELECT cap.check('person');
+-- and when keys change places
+BEGIN;
+UPDATE cap.person SET id = -1 WHERE id = 3;
+UPDATE cap.person SET id = 3 WHERE id = 4;
+UPDATE cap.person SET id = 4 WHERE id = -1;
+COMMIT;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+CREATE TABLE cap.swap (id integer CONSTRAINT swap_key PRIMARY KEY DEFERRABLE, email text);
+CALL cap.start('swap', 'cap.swap', 'id', '{}');
+ALTER TABLE cap.swap DROP CONSTRAINT swap_key, ADD PRIMARY KEY (id);
+CALL cap.start('swap', 'cap.swap', 'id', '{}');
+INSERT INTO cap.swap VALUES (1), (2);
+DELETE FROM cap.swap WHERE id = 1;
+INSERT INTO cap.swap VALUES (1);
+SELECT cap.check('swap');
+
+-- one row changed again and again is one key, others in between part it
+BEGIN;
+UPDATE cap.person SET plan = 'a' WHERE id = 5;
+UPDATE cap.person SET plan = 'b' WHERE id = 5;
+UPDATE cap.person SET plan = 'c' WHERE id = 5;
+UPDATE cap.person SET plan = 'c' WHERE id = 6;
+UPDATE cap.person SET plan = 'd' WHERE id = 5;
+DELETE FROM cap.person WHERE id = 5;
+INSERT INTO cap.person (id) VALUES (5);
+COMMIT;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+
+-- COPY
+COPY cap.person (id, plan) FROM stdin;
+201	x
+202	y
+203	\N
+\.
+SELECT cap.check('person');
+COPY cap.person (id, plan) FROM stdin;
+204	x
+201	duplicate
+\.
+SELECT cap.check('person');
+
+-- ON CONFLICT: inserted, updated, not changed, left alone
+INSERT INTO cap.person (id, plan) VALUES (201, 'x'), (202, 'z'), (205, 'x')
+	ON CONFLICT (id) DO UPDATE SET plan = excluded.plan;
+INSERT INTO cap.person (id, plan) VALUES (201, 'y') ON CONFLICT DO NOTHING;
+INSERT INTO cap.person (id, plan) VALUES (201, 'y') ON CONFLICT (id) DO UPDATE SET plan = excluded.plan WHERE false;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+
+-- MERGE
+MERGE INTO cap.person p USING (VALUES (201, 'm'), (202, 'z'), (203, NULL), (206, 'n'), (207, NULL)) v (id, plan) ON p.id = v.id
+	WHEN MATCHED AND v.plan IS NULL THEN DELETE
+	WHEN MATCHED THEN UPDATE SET plan = v.plan
+	WHEN NOT MATCHED AND v.plan IS NULL THEN DO NOTHING
+	WHEN NOT MATCHED THEN INSERT (id, plan) VALUES (v.id, v.plan);
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+
+-- data-modifying WITH
+WITH gone AS (DELETE FROM cap.person WHERE id = 201 RETURNING id),
+	back AS (INSERT INTO cap.person (id) SELECT id + 1000 FROM gone RETURNING id)
+UPDATE cap.person SET plan = 'w' WHERE id = 202;
+SELECT cap.check('person');
+
+-- foreign keys: the rows that they change, to and fro
+CREATE TABLE cap.visit (
+	id integer PRIMARY KEY,
+	person_id bigint REFERENCES cap.person ON UPDATE CASCADE ON DELETE CASCADE,
+	friend_id bigint REFERENCES cap.person ON DELETE SET NULL,
+	email text
+);
+CALL cap.start('visit', 'cap.visit', 'id', '{person_id,friend_id}');
+INSERT INTO cap.visit SELECT i, 5 + i % 3, 6, NULL FROM generate_series(1, 6) i;
+UPDATE cap.person SET id = 55 WHERE id = 5;
+DELETE FROM cap.person WHERE id = 6;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('visit');
+SELECT cap.check('person'), cap.check('visit');
+
+-- TRUNCATE, also by the way, stands where it happened
+BEGIN;
+INSERT INTO cap.visit VALUES (100);
+TRUNCATE cap.person CASCADE;
+INSERT INTO cap.person VALUES (1);
+INSERT INTO cap.visit VALUES (100);
+COMMIT;
+SELECT concat(op, key) AS visit FROM cap.log('visit');
+SELECT concat(op, key) AS person FROM cap.log('person');
+SELECT cap.check('person'), cap.check('visit');
+DROP TABLE cap.visit;
+
+-- triggers and rules of the table's own: what they do to the row, and to others
+CREATE FUNCTION cap.upper_plan() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.plan = 'none' THEN
+		RETURN NULL;
+	END IF;
+	NEW.plan := upper(NEW.plan);
+	RETURN NEW;
+END
+$$;
+CREATE TRIGGER upper_plan BEFORE INSERT OR UPDATE ON cap.person FOR EACH ROW EXECUTE FUNCTION cap.upper_plan();
+CREATE FUNCTION cap.next_person() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO cap.person (id) SELECT NEW.id + 1 WHERE NEW.id % 10 < 3;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER a_next_person AFTER INSERT ON cap.person FOR EACH ROW EXECUTE FUNCTION cap.next_person();
+CREATE TRIGGER z_next_person AFTER UPDATE OF city ON cap.person FOR EACH ROW EXECUTE FUNCTION cap.next_person();
+INSERT INTO cap.person VALUES (10, NULL, 'small'), (20, NULL, 'none');
+UPDATE cap.person SET plan = 'SMALL' WHERE id = 10;
+UPDATE cap.person SET plan = 'none' WHERE id = 10;
+UPDATE cap.person SET id = 300, city = 'Chur' WHERE id = 10;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+DROP FUNCTION cap.upper_plan, cap.next_person CASCADE;
+
+/* ------------------------------------------------------------------------
+ * Transactions
+ * ------------------------------------------------------------------------ */
+
+TRUNCATE cap.person;
+SELECT cap.check('person');
+
+-- rolled back, or failed
+BEGIN;
+INSERT INTO cap.person VALUES (1);
+ROLLBACK;
+INSERT INTO cap.person VALUES (1), (1);
+BEGIN;
+INSERT INTO cap.person VALUES (1);
+SELECT 1 / 0;
+COMMIT;
+SELECT cap.check('person');
+
+-- savepoints: rolled back, released, released and rolled back with the outer one
+BEGIN;
+INSERT INTO cap.person VALUES (1);
+SAVEPOINT a;
+INSERT INTO cap.person VALUES (2);
+SAVEPOINT b;
+INSERT INTO cap.person VALUES (3);
+ROLLBACK TO b;
+INSERT INTO cap.person VALUES (4);
+RELEASE b;
+INSERT INTO cap.person VALUES (5);
+ROLLBACK TO a;
+INSERT INTO cap.person VALUES (6);
+SAVEPOINT c;
+INSERT INTO cap.person VALUES (7);
+SAVEPOINT d;
+INSERT INTO cap.person VALUES (8);
+RELEASE c;
+INSERT INTO cap.person VALUES (9);
+SAVEPOINT e;
+SAVEPOINT f;
+INSERT INTO cap.person VALUES (10);
+RELEASE f;
+ROLLBACK TO e;
+SAVEPOINT a;
+INSERT INTO cap.person VALUES (11);
+COMMIT;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+
+-- the same row, captured again after what was captured before is rolled back, or written
+BEGIN;
+UPDATE cap.person SET plan = 'a' WHERE id = 1;
+SAVEPOINT a;
+UPDATE cap.person SET plan = 'b' WHERE id = 1;
+ROLLBACK TO a;
+UPDATE cap.person SET plan = 'c' WHERE id = 1;
+SAVEPOINT b;
+UPDATE cap.person SET plan = 'd' WHERE id = 1;
+RELEASE b;
+UPDATE cap.person SET plan = 'e' WHERE id = 1;
+COMMIT;
+SELECT cap.check('person', false);
+BEGIN;
+SAVEPOINT a;
+DELETE FROM cap.person WHERE id = 1;
+ROLLBACK TO a;
+SAVEPOINT b;
+DELETE FROM cap.person WHERE id = 1;
+COMMIT;
+SELECT cap.check('person');
+
+-- all of it in savepoints
+BEGIN;
+SAVEPOINT a;
+SAVEPOINT b;
+INSERT INTO cap.person VALUES (21);
+RELEASE b;
+SAVEPOINT c;
+INSERT INTO cap.person VALUES (22);
+ROLLBACK TO c;
+COMMIT;
+SELECT cap.check('person');
+BEGIN;
+SAVEPOINT a;
+INSERT INTO cap.person VALUES (23);
+ROLLBACK TO a;
+COMMIT;
+SELECT cap.check('person');
+
+-- TRUNCATE within them
+BEGIN;
+INSERT INTO cap.person VALUES (31);
+SAVEPOINT a;
+INSERT INTO cap.person VALUES (32);
+TRUNCATE cap.person;
+INSERT INTO cap.person VALUES (33);
+ROLLBACK TO a;
+INSERT INTO cap.person VALUES (34);
+SAVEPOINT b;
+TRUNCATE cap.person;
+RELEASE b;
+INSERT INTO cap.person VALUES (35);
+COMMIT;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+
+-- a loop with a block for exceptions around each row writes few log rows
+TRUNCATE cap.person;
+SELECT cap.check('person');
+DO $$
+BEGIN
+	FOR i IN 1..5000 LOOP
+		BEGIN
+			INSERT INTO cap.person (id) VALUES (i);
+			IF i % 7 = 0 THEN
+				RAISE unique_violation;
+			END IF;
+		EXCEPTION
+			WHEN unique_violation THEN NULL;
+		END;
+	END LOOP;
+END
+$$;
+SELECT cap.check('person');
+
+-- what a large statement captures is not kept in memory
+BEGIN;
+SELECT count(*) FROM (SELECT FROM generate_series(1, 10)) s;
+ALTER TABLE cap.person DISABLE TRIGGER audit_row_person;
+INSERT INTO cap.person (id) SELECT i FROM generate_series(10001, 110000) i;
+SELECT total_bytes < 512 * 1024 AS is_little FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext';
+SELECT count(*) BETWEEN 30 AND 80 AS are_few_rows, max(n) <= 5000 AS are_short, sum(n) FROM iterable.change WHERE xid = pg_current_xact_id();
+SAVEPOINT a;
+UPDATE cap.person SET plan = 'x' WHERE id > 10000;
+ROLLBACK TO a;
+SELECT total_bytes < 512 * 1024 AS is_little FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext';
+ROLLBACK;
+SELECT cap.check('person');
+
+-- read-only in the end; deferred to the end; isolation levels
+BEGIN;
+INSERT INTO cap.person (id) VALUES (-1);
+SET TRANSACTION READ ONLY;
+INSERT INTO cap.person (id) VALUES (-2);
+COMMIT;
+BEGIN;
+INSERT INTO cap.person (id) VALUES (-3);
+SAVEPOINT a;
+INSERT INTO cap.person (id) VALUES (-4);
+SET TRANSACTION READ ONLY;
+RELEASE a;
+COMMIT;
+BEGIN;
+INSERT INTO cap.person (id) VALUES (-5);
+SET TRANSACTION READ ONLY;
+SHOW transaction_read_only;
+COMMIT;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+INSERT INTO cap.person (id) VALUES (-6);
+COMMIT;
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+INSERT INTO cap.person (id) VALUES (-7);
+COMMIT;
+SELECT cap.check('person');
+
+CREATE TABLE cap.country (name text PRIMARY KEY);
+CREATE TABLE cap.town (
+	id integer PRIMARY KEY,
+	email text,
+	country text REFERENCES cap.country DEFERRABLE INITIALLY DEFERRED
+);
+CALL cap.start('town', 'cap.town', 'id', '{country}');
+BEGIN;
+INSERT INTO cap.town VALUES (1, NULL, 'Atlantis');
+COMMIT;
+SELECT cap.check('town');
+BEGIN;
+INSERT INTO cap.town VALUES (1, NULL, 'Uri');
+INSERT INTO cap.country VALUES ('Uri');
+COMMIT;
+SELECT cap.check('town');
+-- changes that a deferred trigger makes when the transaction commits
+CREATE FUNCTION cap.late() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE cap.town SET country = 'Uri', email = 'x@example.com' WHERE id = NEW.id + 1;
+	INSERT INTO cap.town VALUES (NEW.id + 10, 'y@example.com', 'Uri') ON CONFLICT DO NOTHING;
+	RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON cap.town DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id < 30) EXECUTE FUNCTION cap.late();
+BEGIN;
+INSERT INTO cap.town VALUES (2), (3);
+COMMIT;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('town');
+SELECT cap.check('town');
+DROP TABLE cap.town;
+
+-- a cursor that is held, and procedures that commit and roll back
+CREATE PROCEDURE cap.commits() LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1001..1006 LOOP
+		INSERT INTO cap.person (id) VALUES (i);
+		IF i % 3 = 0 THEN
+			ROLLBACK;
+		ELSIF i % 3 = 1 THEN
+			COMMIT;
+		END IF;
+	END LOOP;
+	BEGIN
+		INSERT INTO cap.person (id) VALUES (1007);
+		RAISE division_by_zero;
+	EXCEPTION
+		WHEN division_by_zero THEN
+			INSERT INTO cap.person (id) VALUES (1008);
+	END;
+	COMMIT;
+END
+$$;
+CALL cap.commits();
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+BEGIN;
+DECLARE held CURSOR WITH HOLD FOR SELECT count(*) FROM cap.person;
+INSERT INTO cap.person (id) VALUES (1010);
+COMMIT;
+FETCH held;
+CLOSE held;
+SELECT cap.check('person');
+
+-- prepared: rolled back, committed; what is captured next in the session is not its
+BEGIN;
+INSERT INTO cap.person (id) VALUES (2001);
+PREPARE TRANSACTION 'capture 1';
+BEGIN;
+INSERT INTO cap.person (id) VALUES (2002);
+SAVEPOINT a;
+INSERT INTO cap.person (id) VALUES (2003);
+ROLLBACK TO a;
+SAVEPOINT b;
+INSERT INTO cap.person (id) SELECT i FROM generate_series(3000, 6000) i;
+PREPARE TRANSACTION 'capture 2';
+ROLLBACK PREPARED 'capture 1';
+SELECT cap.check('person');
+COMMIT PREPARED 'capture 2';
+SELECT cap.check('person');
+INSERT INTO cap.person (id) VALUES (2004);
+SELECT cap.check('person');
+
+/* ------------------------------------------------------------------------
+ * Buffers that are written when they are full, in every combination of levels
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE cap.wide (id text COLLATE "C" PRIMARY KEY, email text, plan text);
+CALL cap.start('wide', 'cap.wide', 'id', '{plan}', 'id');
+
+-- A key has 1000 bytes, so 40 of them are more than a buffer holds.
+CREATE SEQUENCE cap.wide_number;
+CREATE FUNCTION cap.wide_keys(number integer) RETURNS void LANGUAGE sql
+BEGIN ATOMIC
+	INSERT INTO cap.wide (id) SELECT lpad((nextval('cap.wide_number'))::text, 1000, 'x') FROM generate_series(1, number);
+END;
+
+-- before, in an inner block, in one within that, after either; both end well or not
+CREATE PROCEDURE cap.combine(sizes integer[]) LANGUAGE plpgsql AS $$
+DECLARE
+	size integer[];
+	fails boolean[];
+BEGIN
+	FOR size IN SELECT ARRAY[a, b, c, d, e] FROM unnest(sizes) a, unnest(sizes) b, unnest(sizes) c, unnest(sizes) d, unnest(sizes) e LOOP
+		FOREACH fails SLICE 1 IN ARRAY ARRAY[[false, false], [false, true], [true, false], [true, true]] LOOP
+			PERFORM cap.wide_keys(size[1]);
+			BEGIN
+				PERFORM cap.wide_keys(size[2]);
+				BEGIN
+					PERFORM cap.wide_keys(size[3]);
+					IF fails[2] THEN
+						RAISE division_by_zero;
+					END IF;
+				EXCEPTION
+					WHEN division_by_zero THEN NULL;
+				END;
+				PERFORM cap.wide_keys(size[4]);
+				IF fails[1] THEN
+					RAISE division_by_zero;
+				END IF;
+			EXCEPTION
+				WHEN division_by_zero THEN NULL;
+			END;
+			PERFORM cap.wide_keys(size[5]);
+			COMMIT;
+		END LOOP;
+	END LOOP;
+END
+$$;
+CALL cap.combine('{0,1,40}');
+SELECT cap.check('wide');
+TRUNCATE cap.wide;
+SELECT cap.check('wide');
+
+/* ------------------------------------------------------------------------
+ * A model: random operations on two sources in nested blocks that fail or not
+ * ------------------------------------------------------------------------ */
+
+TRUNCATE cap.person;
+SELECT cap.check('person');
+
+CREATE FUNCTION cap.dice(sides integer) RETURNS integer LANGUAGE sql VOLATILE
+RETURN 1 + floor(random() * sides)::integer;
+
+CREATE FUNCTION cap.operate() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	CASE cap.dice(14)
+		WHEN 1, 2, 3 THEN
+			INSERT INTO cap.person (id, plan) VALUES (cap.dice(60), cap.dice(3)::text) ON CONFLICT DO NOTHING;
+		WHEN 4, 5 THEN
+			UPDATE cap.person SET plan = cap.dice(3)::text WHERE id = cap.dice(60);
+		WHEN 6 THEN
+			UPDATE cap.person SET plan = cap.dice(2)::text, city = 'x' WHERE id % 7 = cap.dice(7) - 1;
+		WHEN 7 THEN
+			UPDATE cap.person SET city = cap.dice(9)::text WHERE id % 5 = 0;
+		WHEN 8 THEN
+			DELETE FROM cap.person WHERE id = cap.dice(60);
+		WHEN 9 THEN
+			UPDATE cap.person SET id = -id WHERE id = (SELECT max(id) FROM cap.person);
+			UPDATE cap.person SET id = -id WHERE id < 0;
+		WHEN 10, 11 THEN
+			PERFORM cap.wide_keys(cap.dice(50));
+		WHEN 12 THEN
+			UPDATE cap.wide SET plan = cap.dice(3)::text WHERE id IN (SELECT id FROM cap.wide LIMIT cap.dice(30));
+		WHEN 13 THEN
+			DELETE FROM cap.wide WHERE id IN (SELECT id FROM cap.wide LIMIT cap.dice(60));
+		WHEN 14 THEN
+			IF cap.dice(10) = 1 THEN
+				TRUNCATE cap.person;
+			END IF;
+	END CASE;
+END
+$$;
+
+CREATE FUNCTION cap.work(depth integer) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1..cap.dice(7) LOOP
+		IF depth < 6 AND cap.dice(3) = 1 THEN
+			BEGIN
+				PERFORM cap.work(depth + 1);
+				IF cap.dice(5) <= 2 THEN
+					RAISE division_by_zero;
+				END IF;
+			EXCEPTION
+				WHEN division_by_zero THEN NULL;
+			END;
+		ELSE
+			PERFORM cap.operate();
+		END IF;
+	END LOOP;
+END
+$$;
+
+CREATE PROCEDURE cap.model(seed double precision, transactions integer) LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM setseed(seed);
+	FOR i IN 1..transactions LOOP
+		PERFORM cap.work(0);
+		IF cap.dice(6) = 1 THEN
+			ROLLBACK;
+		ELSE
+			COMMIT;
+		END IF;
+	END LOOP;
+END
+$$;
+CALL cap.model(0.1, 200);
+SELECT count(*) > 1000 AS is_much FROM cap.audit;
+SELECT cap.check('person', false), cap.check('wide', false);
+CALL cap.model(0.2, 200);
+SELECT count(*) > 1000 AS is_much FROM cap.audit;
+SELECT cap.check('person', false), cap.check('wide', false);
+CALL cap.model(0.3, 200);
+SELECT count(*) > 1000 AS is_much FROM cap.audit;
+SELECT cap.check('person', false), cap.check('wide', false);
+CALL cap.model(0.4, 200);
+SELECT count(*) > 1000 AS is_much FROM cap.audit;
+SELECT cap.check('person', false), cap.check('wide', false);
+DROP TABLE cap.wide;
+
+/* ------------------------------------------------------------------------
+ * Several syncs on one table
+ * ------------------------------------------------------------------------ */
+
+-- one key: the trigger is shared and watches what either sync reads
+CREATE TABLE cap.account (id integer PRIMARY KEY, code text COLLATE "C" NOT NULL UNIQUE, email text, a text, b text, c text);
+CALL cap.start('account_a', 'cap.account', 'id', '{a}');
+SELECT iterable_create_sync('account_b', 'capture', 'cap.account', 'user', 'id', match_field => 'email', schedule => 'manual');
+SELECT iterable_add_mapping('account_b', 'b', 'b');
+SELECT iterable_enable_sync('account_b', 'updates_only');
+SELECT iterable_disable_sync('account_b');
+INSERT INTO cap.account VALUES (1, 'x', NULL, 'a', 'b', 'c');
+UPDATE cap.account SET a = 'a2';
+UPDATE cap.account SET b = 'b2', id = 1;
+UPDATE cap.account SET c = 'c2';
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('account_a');
+
+-- another key: a trigger of its own, with what that one reads
+CALL cap.start('account_code', 'cap.account', 'code', '{c}');
+UPDATE cap.account SET c = 'c3';
+UPDATE cap.account SET a = 'a3';
+UPDATE cap.account SET code = 'y';
+UPDATE cap.account SET id = 2;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('account_a');
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('account_code');
+SELECT cap.check('account_code');
+
+-- a dropped sync is captured for no more
+SELECT iterable_drop_sync('account_code');
+UPDATE cap.account SET c = 'c4', code = 'z';
+SELECT cap.check('account_code') ~ 'right: 0 keys|captured .*, expected' AS nothing;
+DROP TABLE cap.account;
+
+/* ------------------------------------------------------------------------
+ * Columns
+ * ------------------------------------------------------------------------ */
+
+-- values that are stored elsewhere: left alone, set to the same, changed in their last byte
+CREATE TABLE cap.big (filler text, id integer PRIMARY KEY, email text, body text, packed text, other integer);
+ALTER TABLE cap.big ALTER body SET STORAGE EXTERNAL;
+CALL cap.start('big', 'cap.big', 'id', '{body,packed}');
+INSERT INTO cap.big VALUES ('', 1, NULL, repeat('b', 100000), repeat('p', 100000), 1);
+SELECT pg_column_size(body) > 99000 AS is_external, pg_column_size(packed) < 2000 AS is_compressed FROM cap.big;
+SELECT cap.check('big');
+UPDATE cap.big SET other = 2;
+UPDATE cap.big SET body = repeat('b', 100000), packed = repeat('p', 100000);
+ALTER TABLE cap.big ALTER packed SET STORAGE EXTERNAL;
+UPDATE cap.big SET packed = repeat('p', 100000);
+SELECT cap.check('big');
+UPDATE cap.big SET body = repeat('b', 99999) || 'c';
+UPDATE cap.big SET packed = repeat('p', 99999);
+UPDATE cap.big SET body = NULL;
+SELECT cap.check('big', false);
+
+-- columns that are dropped, added, renamed, computed; the trigger watches names
+ALTER TABLE cap.big DROP filler;
+UPDATE cap.big SET body = 'x';
+UPDATE cap.big SET other = 3;
+SELECT cap.check('big');
+ALTER TABLE cap.big ADD extra text;
+ALTER TABLE cap.big ADD added text DEFAULT 'fast default';
+UPDATE cap.big SET extra = 'x';
+SELECT cap.check('big');
+SELECT iterable_add_mapping('big', 'added', 'added', apply => 'updates_only');
+UPDATE cap.big SET added = 'fast default';
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('big');
+UPDATE cap.big SET added = 'other';
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('big');
+DROP TABLE cap.big;
+
+CREATE TABLE cap.sum (
+	dropped integer,
+	a integer,
+	id integer GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	email text,
+	doubled integer GENERATED ALWAYS AS (a * 2) STORED,
+	parity integer GENERATED ALWAYS AS (a % 2) STORED
+);
+ALTER TABLE cap.sum DROP dropped;
+CALL cap.start('sum', 'cap.sum', 'id', '{parity}');
+INSERT INTO cap.sum (a) VALUES (1), (2);
+UPDATE cap.sum SET a = a + 2;
+SELECT cap.check('sum');
+UPDATE cap.sum SET a = a + 1 WHERE id = 2;
+SELECT cap.check('sum');
+
+-- the mapped column is gone: every change counts, until it is back
+ALTER TABLE cap.sum RENAME parity TO odd;
+UPDATE cap.sum SET a = a + 2 WHERE id = 1;
+UPDATE cap.sum SET a = a WHERE id = 2;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('sum');
+ALTER TABLE cap.sum RENAME odd TO parity;
+UPDATE cap.sum SET a = a + 2;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('sum');
+
+-- the key column is gone: it is said once a (sub)transaction that the key is lost, until it is back
+ALTER TABLE cap.sum DISABLE TRIGGER audit_row_sum;
+UPDATE cap.seen SET seq = (SELECT max(seq) FROM iterable.change) WHERE sync = 'sum';
+ALTER TABLE cap.sum RENAME id TO number;
+INSERT INTO cap.sum (a) VALUES (5), (6), (7);
+BEGIN;
+UPDATE cap.sum SET a = 8;
+SAVEPOINT a;
+DELETE FROM cap.sum WHERE a = 8;
+DELETE FROM cap.sum;
+ROLLBACK TO a;
+DELETE FROM cap.sum WHERE number = 3;
+COMMIT;
+ALTER TABLE cap.sum RENAME number TO id;
+INSERT INTO cap.sum (a) VALUES (5);
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('sum');
+
+-- the key is NULL, or of a type without canonical text
+ALTER TABLE cap.sum DROP CONSTRAINT sum_pkey, ALTER id DROP IDENTITY, ALTER id DROP NOT NULL;
+INSERT INTO cap.sum VALUES (1, NULL), (1, 40);
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('sum');
+ALTER TABLE cap.sum ALTER id TYPE double precision;
+INSERT INTO cap.sum VALUES (1, 41);
+ALTER TABLE cap.sum ALTER id TYPE bigint;
+INSERT INTO cap.sum VALUES (1, 42);
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('sum');
+DROP TABLE cap.sum;
+
+/* ------------------------------------------------------------------------
+ * Keys have one text, whatever the session's settings are
+ * ------------------------------------------------------------------------ */
+
+CREATE TYPE cap.mood AS ENUM ('happy', 'so so', 'it''s "bad"');
+CREATE TABLE cap.key (
+	n integer PRIMARY KEY,
+	email text,
+	v text,
+	k_int2 smallint NOT NULL UNIQUE,
+	k_int4 integer NOT NULL UNIQUE,
+	k_int8 bigint NOT NULL UNIQUE,
+	k_numeric numeric NOT NULL UNIQUE,
+	k_text text COLLATE "C" NOT NULL UNIQUE,
+	k_varchar varchar(30) NOT NULL UNIQUE,
+	k_uuid uuid NOT NULL UNIQUE,
+	k_mood cap.mood NOT NULL UNIQUE,
+	k_date date NOT NULL UNIQUE,
+	k_timestamp timestamp NOT NULL UNIQUE,
+	k_timestamptz timestamptz NOT NULL UNIQUE,
+	k_bool boolean NOT NULL,
+	UNIQUE (k_bool, n),
+	UNIQUE (k_text, k_int8, k_timestamptz, k_mood, k_numeric)
+);
+DO $$
+DECLARE
+	field text;
+	expression text;
+BEGIN
+	FOR field, expression IN VALUES
+		('k_int2', NULL), ('k_int4', NULL), ('k_int8', NULL), ('k_numeric', 'trim_scale(k_numeric)::text'), ('k_text', NULL), ('k_varchar', NULL), ('k_uuid', NULL),
+		('k_mood', NULL), ('k_date', NULL), ('k_timestamp', NULL), ('k_timestamptz', NULL),
+		('{k_bool,n}', 'json_build_array(k_bool::text, n::text)::text'),
+		('{k_text,k_int8,k_timestamptz,k_mood,k_numeric}', 'json_build_array(k_text, k_int8::text, k_timestamptz::text, k_mood::text, trim_scale(k_numeric)::text)::text') LOOP
+		CALL cap.start('key_' || translate(field, '{},', '__'), 'cap.key', field, '{v}', expression);
+	END LOOP;
+END
+$$;
+INSERT INTO cap.key VALUES
+	(1, NULL, '', -32768, -2147483648, -9223372036854775808, '-0.000', '', '', '00000000-0000-0000-0000-000000000000', 'happy', '-infinity', '-infinity', '-infinity', false),
+	(2, NULL, '', 32767, 2147483647, 9223372036854775807, 'NaN', E'tab\there "quoted" \\ and \u00e9\u4e2d\U0001F600\u0001', E'\n', 'A0EEBC999C0B4EF8BB6D6BB9BD380A11', 'so so', '0044-03-15 BC', '0044-03-15 12:00:00.000001 BC', '0044-03-15 12:00 BC', true),
+	(3, NULL, '', 0, 0, 0, '1200.50', ' blank ', 'O''Neill', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'it''s "bad"', '2024-02-29', '2024-02-29 23:59:59.999999', '2024-03-31 02:30:00.5+01', true),
+	(4, NULL, '', 1, 1, 1, '1e30', 'NULL', 'null', '12345678-1234-1234-1234-123456789abc', 'happy', 'infinity', 'infinity', 'infinity', true)
+	ON CONFLICT DO NOTHING;
+SELECT count(*) FROM cap.key;
+INSERT INTO cap.key VALUES
+	(4, NULL, '', 1, 1, 1, '1e30', 'NULL', 'null', '12345678-1234-1234-1234-123456789abc', 'happy', 'infinity', 'infinity', 'infinity', true);
+ALTER TABLE cap.key DROP CONSTRAINT key_k_mood_key;
+SELECT iterable_drop_sync('key_k_mood');
+SELECT iterable_create_sync('key_k_mood', 'capture', 'cap.key', 'user', '{k_mood,n}', match_field => 'email', schedule => 'manual');
