@@ -24,6 +24,7 @@ CREATE TABLE iterable.change_0 () INHERITS (iterable.change) USING heap;
 CREATE TABLE iterable.change_1 () INHERITS (iterable.change) USING heap;
 CREATE TABLE iterable.change_2 () INHERITS (iterable.change) USING heap;
 CREATE TABLE iterable.change_3 () INHERITS (iterable.change) USING heap;
+CREATE INDEX change_xid ON iterable.change (xid);
 CREATE INDEX change_0_xid ON iterable.change_0 (xid);
 CREATE INDEX change_1_xid ON iterable.change_1 (xid);
 CREATE INDEX change_2_xid ON iterable.change_2 (xid);

@@ -221,20 +221,6 @@ snapshot_datum(const char *text)
 	return DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(text));
 }
 
-/*
- * The log's tables change their size from nothing to much within seconds, so
- * statistics mislead: the index is always right.
- */
-static int
-prefer_index(void)
-{
-	int			level = NewGUCNestLevel();
-
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	return level;
-}
-
 List *
 is_change_log_changed_sources(const char *old, const char *new)
 {
@@ -246,7 +232,6 @@ is_change_log_changed_sources(const char *old, const char *new)
 	Datum		values[2];
 	List	   *result = NIL;
 	uint64		n;
-	int			nest = prefer_index();
 
 	SPI_connect();
 	values[0] = snapshot_datum(old);
@@ -261,7 +246,6 @@ is_change_log_changed_sources(const char *old, const char *new)
 		MemoryContextSwitchTo(spi);
 	}
 	SPI_finish();
-	AtEOXact_GUC(true, nest);
 	return result;
 }
 
@@ -275,7 +259,6 @@ is_change_log_has_changes(int32 source_id, int32 sync_id,
 	);
 	Datum		values[4];
 	bool		result;
-	int			nest = prefer_index();
 
 	SPI_connect();
 	values[0] = snapshot_datum(old);
@@ -284,7 +267,6 @@ is_change_log_has_changes(int32 source_id, int32 sync_id,
 	values[3] = Int32GetDatum(sync_id);
 	result = is_query_run(&query, values, NULL) > 0;
 	SPI_finish();
-	AtEOXact_GUC(true, nest);
 	return result;
 }
 
@@ -326,7 +308,7 @@ is_change_log_open_window(int32 source_id, int32 sync_id,
 	Datum		values[5];
 	SPIPlanPtr	plan;
 	Portal		portal;
-	int			nest = prefer_index();
+	int			nest = is_query_prefer_index();
 
 	window = MemoryContextAllocZero(context, sizeof(IsWindow));
 	window->context = context;

@@ -13,8 +13,8 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/tuplestore.h"
 #include "utils/resowner.h"
+#include "utils/tuplestore.h"
 
 #include "connection.h"
 #include "connection_options.h"

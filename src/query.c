@@ -11,6 +11,19 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+int
+is_query_prefer_index(void)
+{
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/* a table without a fitting index makes such a plan look expensive */
+	(void) set_config_option("jit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	return nest;
+}
+
 uint64
 is_query_run(IsQuery *query, Datum *values, const char *nulls)
 {
@@ -27,13 +40,7 @@ is_query_run(IsQuery *query, Datum *values, const char *nulls)
 		query->plan = plan;
 	}
 
-	/*
-	 * Plans are kept, and may have been made when a table was empty: an index
-	 * is always right.
-	 */
-	nest = NewGUCNestLevel();
-	(void) set_config_option("enable_seqscan", "off", PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	nest = is_query_prefer_index();
 	rc = SPI_execute_plan(query->plan, values, nulls, false, 0);
 	AtEOXact_GUC(true, nest);
 	if (rc < 0)

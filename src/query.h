@@ -32,6 +32,13 @@ typedef struct IsQuery
  */
 extern uint64 is_query_run(IsQuery *query, Datum *values, const char *nulls);
 
+/*
+ * Plans are kept, and the tables grow from nothing to much within seconds, so
+ * statistics mislead: an index is always right.  is_query_run() sees to it;
+ * others undo it with AtEOXact_GUC(true, the result).
+ */
+extern int	is_query_prefer_index(void);
+
 /* Values of a result column of row i; the second form copies to "context". */
 extern Datum is_query_value(uint64 i, int column, bool *isnull);
 extern char *is_query_text(uint64 i, int column, MemoryContext context);

@@ -805,7 +805,7 @@ DROP TABLE cap.sum;
  * Keys have one text, whatever the session's settings are
  * ------------------------------------------------------------------------ */
 
-CREATE TYPE cap.mood AS ENUM ('happy', 'so so', 'it''s "bad"');
+CREATE TYPE cap.mood AS ENUM ('happy', 'so so', 'it''s "bad"', '');
 CREATE TABLE cap.key (
 	n integer PRIMARY KEY,
 	email text,
@@ -839,15 +839,261 @@ BEGIN
 	END LOOP;
 END
 $$;
+-- what all sources have captured since the last call, compared
+CREATE FUNCTION cap.check_keys() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	result text;
+BEGIN
+	SELECT string_agg(DISTINCT cap.check(sync), ', ') INTO result FROM cap.seen WHERE sync ~ '^key_';
+	RETURN result;
+END
+$$;
 INSERT INTO cap.key VALUES
 	(1, NULL, '', -32768, -2147483648, -9223372036854775808, '-0.000', '', '', '00000000-0000-0000-0000-000000000000', 'happy', '-infinity', '-infinity', '-infinity', false),
-	(2, NULL, '', 32767, 2147483647, 9223372036854775807, 'NaN', E'tab\there "quoted" \\ and \u00e9\u4e2d\U0001F600\u0001', E'\n', 'A0EEBC999C0B4EF8BB6D6BB9BD380A11', 'so so', '0044-03-15 BC', '0044-03-15 12:00:00.000001 BC', '0044-03-15 12:00 BC', true),
+	(2, NULL, '', 32767, 2147483647, 9223372036854775807, 'NaN', E'tab\there "quoted" \\ and \u00e9\u4e2d\U0001F600\u0001', E'\n', 'A0EEBC999C0B4EF8BB6D6BB9BD380A11', 'so so', '0044-03-15 BC', '0044-03-15 12:00:00.000001 BC', '0044-03-15 12:00+00 BC', true),
 	(3, NULL, '', 0, 0, 0, '1200.50', ' blank ', 'O''Neill', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'it''s "bad"', '2024-02-29', '2024-02-29 23:59:59.999999', '2024-03-31 02:30:00.5+01', true),
-	(4, NULL, '', 1, 1, 1, '1e30', 'NULL', 'null', '12345678-1234-1234-1234-123456789abc', 'happy', 'infinity', 'infinity', 'infinity', true)
-	ON CONFLICT DO NOTHING;
-SELECT count(*) FROM cap.key;
-INSERT INTO cap.key VALUES
-	(4, NULL, '', 1, 1, 1, '1e30', 'NULL', 'null', '12345678-1234-1234-1234-123456789abc', 'happy', 'infinity', 'infinity', 'infinity', true);
-ALTER TABLE cap.key DROP CONSTRAINT key_k_mood_key;
-SELECT iterable_drop_sync('key_k_mood');
-SELECT iterable_create_sync('key_k_mood', 'capture', 'cap.key', 'user', '{k_mood,n}', match_field => 'email', schedule => 'manual');
+	(4, NULL, '', 1, 1, 1, '1e30', 'NULL', 'null', '12345678-1234-1234-1234-123456789abc', '', 'infinity', 'infinity', '10000-01-01 00:00+00', true);
+SELECT sync, op, key FROM (SELECT sync FROM cap.seen WHERE sync ~ '^key_') s CROSS JOIN LATERAL cap.log(s.sync) ORDER BY sync COLLATE "C", seq, place;
+SELECT cap.check_keys();
+
+SET DateStyle = 'German, DMY';
+SET TimeZone = 'Asia/Kolkata';
+SET extra_float_digits = -15;
+SET IntervalStyle = 'sql_standard';
+UPDATE cap.key SET v = v || 'a';
+SELECT cap.check_keys();
+SET DateStyle = 'SQL, MDY';
+SET TimeZone = 'America/New_York';
+SET extra_float_digits = 3;
+SET lc_numeric = 'C';
+SET bytea_output = 'escape';
+SET quote_all_identifiers = on;
+SET standard_conforming_strings = off;
+SET array_nulls = off;
+UPDATE cap.key SET v = v || 'b';
+SELECT cap.check_keys();
+SET DateStyle = 'Postgres, YMD';
+SET TimeZone = '<X>-15:59';
+DELETE FROM cap.key WHERE n > 2;
+SELECT cap.check_keys();
+RESET ALL;
+
+-- equal numbers that are written in other ways have one key
+UPDATE cap.key SET k_numeric = '0';
+BEGIN;
+DELETE FROM cap.key WHERE n = 2;
+UPDATE cap.key SET k_numeric = 100;
+UPDATE cap.key SET k_numeric = 100.000;
+UPDATE cap.key SET k_numeric = 1e2;
+UPDATE cap.key SET k_numeric = -0.0100;
+UPDATE cap.key SET k_numeric = '-Infinity';
+COMMIT;
+SELECT string_agg(DISTINCT key, ' ' ORDER BY key) FROM cap.log('key_k_numeric');
+SELECT cap.check('key_k_numeric', false);
+
+/* ------------------------------------------------------------------------
+ * Partitions
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE cap.sale (id integer, region text COLLATE "C", email text, amount numeric, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+CREATE TABLE cap.sale_n PARTITION OF cap.sale FOR VALUES IN ('n');
+-- a leaf two levels below, whose columns are in other places
+CREATE TABLE cap.sale_s PARTITION OF cap.sale FOR VALUES IN ('s') PARTITION BY RANGE (id);
+CREATE TABLE cap.sale_s_1 (gone integer, amount numeric, email text, region text COLLATE "C" NOT NULL, id integer NOT NULL);
+ALTER TABLE cap.sale_s_1 DROP gone;
+ALTER TABLE cap.sale_s ATTACH PARTITION cap.sale_s_1 FOR VALUES FROM (0) TO (100);
+CALL cap.start('sale', 'cap.sale', '{id,region}', '{amount}', 'json_build_array(id::text, region)::text');
+INSERT INTO cap.sale VALUES (1, 'n'), (2, 's');
+INSERT INTO cap.sale_s_1 (id, region) VALUES (3, 's');
+INSERT INTO cap.sale_s VALUES (4, 's');
+COPY cap.sale (id, region) FROM stdin;
+5	n
+6	s
+\.
+UPDATE cap.sale SET amount = 1;
+UPDATE cap.sale_s_1 SET amount = 1;
+SELECT cap.check('sale');
+-- moves between partitions, with and without another change, by the root alone
+UPDATE cap.sale SET region = 's' WHERE id = 1;
+UPDATE cap.sale SET region = 'n', amount = 2 WHERE id IN (2, 3);
+UPDATE cap.sale SET id = 200 WHERE id = 5;
+UPDATE cap.sale_n SET region = 's' WHERE id = 200;
+SELECT op, key FROM cap.log('sale');
+SELECT cap.check('sale');
+INSERT INTO cap.sale VALUES (1, 's', 'x', 5), (7, 'n') ON CONFLICT (id, region) DO UPDATE SET amount = excluded.amount;
+MERGE INTO cap.sale s USING (VALUES (1), (7), (8)) v (id) ON s.id = v.id AND s.region IN ('n', 's')
+	WHEN MATCHED AND s.id = 7 THEN UPDATE SET region = 's'
+	WHEN MATCHED THEN DELETE
+	WHEN NOT MATCHED THEN INSERT (id, region) VALUES (v.id, 'n');
+SELECT cap.check('sale');
+-- partitions that come and go
+CREATE TABLE cap.sale_w PARTITION OF cap.sale FOR VALUES IN ('w');
+INSERT INTO cap.sale VALUES (1, 'w');
+INSERT INTO cap.sale_w VALUES (2, 'w');
+SELECT cap.check('sale');
+ALTER TABLE cap.sale DETACH PARTITION cap.sale_w;
+INSERT INTO cap.sale_w VALUES (3, 'w');
+SELECT cap.check('sale');
+TRUNCATE cap.sale;
+SELECT cap.check('sale');
+DROP TABLE cap.sale, cap.sale_w;
+
+/* ------------------------------------------------------------------------
+ * Who writes, and how
+ * ------------------------------------------------------------------------ */
+
+TRUNCATE cap.person;
+SELECT cap.check('person');
+CREATE ROLE regress_capture_writer;
+GRANT USAGE ON SCHEMA cap TO regress_capture_writer;
+GRANT INSERT, UPDATE, DELETE, TRUNCATE, SELECT ON cap.person TO regress_capture_writer;
+-- not even the rights that everybody has
+REVOKE ALL ON SCHEMA iterable FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA iterable FROM PUBLIC;
+SET ROLE regress_capture_writer;
+INSERT INTO cap.person VALUES (1);
+UPDATE cap.person SET plan = 'x';
+INSERT INTO cap.person SELECT i FROM generate_series(2, 6000) i;
+TRUNCATE cap.person;
+BEGIN;
+INSERT INTO cap.person VALUES (1);
+SAVEPOINT a;
+DELETE FROM cap.person;
+ROLLBACK TO a;
+UPDATE cap.person SET plan = 'x';
+COMMIT;
+SELECT count(*) FROM iterable.change;
+SELECT current_user;
+RESET ROLE;
+GRANT USAGE ON SCHEMA iterable TO PUBLIC;
+SELECT cap.check('person');
+
+-- policies do not keep changes from being captured
+ALTER TABLE cap.person ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON cap.person USING (id < 100) WITH CHECK (true);
+SET ROLE regress_capture_writer;
+INSERT INTO cap.person VALUES (99), (100);
+UPDATE cap.person SET plan = 'y';
+SET row_security = off;
+DELETE FROM cap.person;
+RESET row_security;
+DELETE FROM cap.person;
+RESET ROLE;
+SELECT cap.check('person');
+ALTER TABLE cap.person DISABLE ROW LEVEL SECURITY;
+DELETE FROM cap.person;
+SELECT cap.check('person');
+
+-- a search_path full of traps
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.trap() RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$;
+CREATE FUNCTION evil.nextval(regclass) RETURNS bigint LANGUAGE sql RETURN evil.trap()::text::bigint;
+CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE sql RETURN evil.trap()::text::timestamptz;
+CREATE FUNCTION evil.pg_current_xact_id() RETURNS xid8 LANGUAGE sql RETURN evil.trap()::text::xid8;
+CREATE FUNCTION evil.pg_sequence_last_value(regclass) RETURNS bigint LANGUAGE sql RETURN evil.trap()::text::bigint;
+CREATE FUNCTION evil.eq(bigint, bigint) RETURNS boolean LANGUAGE sql RETURN evil.trap()::text::boolean;
+CREATE OPERATOR evil.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = evil.eq);
+CREATE DOMAIN evil.text AS pg_catalog.text CHECK (evil.trap() IS NULL);
+CREATE DOMAIN evil.xid8 AS pg_catalog.xid8 CHECK (evil.trap() IS NULL);
+CREATE TABLE evil.change (trap integer CHECK (evil.trap() IS NULL));
+CREATE SEQUENCE evil.change_seq;
+CREATE SEQUENCE evil.change_segment;
+SET search_path = evil, pg_temp, pg_catalog;
+INSERT INTO cap.person VALUES (1), (2);
+UPDATE cap.person SET plan = 'x';
+INSERT INTO cap.key SELECT 5, NULL, '', 5, 5, 5, 5, '5', '5', '12345678-1234-1234-1234-123456789abd', 'so so', '2020-01-01', '2020-01-01', '2020-01-01', true;
+RESET search_path;
+SELECT cap.check('person');
+SET search_path = '';
+DELETE FROM cap.person;
+RESET search_path;
+SELECT cap.check('person');
+DROP SCHEMA evil CASCADE;
+
+-- settings that would be in the way of SQL
+CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler;
+SET default_table_access_method = heap2;
+SET default_toast_compression = pglz;
+SET default_tablespace = 'pg_default';
+SET session_replication_role = replica;
+SET default_transaction_isolation = 'serializable';
+SET transform_null_equals = on;
+SET enable_indexscan = off;
+SET client_min_messages = error;
+SET debug_print_plan = off;
+SET check_function_bodies = off;
+SET statement_timeout = '10min';
+SET synchronous_commit = off;
+SET work_mem = '64kB';
+SET xmlbinary = hex;
+SET client_encoding = 'LATIN1';
+SET plpgsql.variable_conflict = use_column;
+INSERT INTO cap.person (id) SELECT i FROM generate_series(1, 6000) i;
+DELETE FROM cap.person WHERE id > 1;
+RESET ALL;
+DROP ACCESS METHOD heap2;
+SELECT cap.check('person');
+-- a role set by a function, a SECURITY DEFINER function, a changed owner
+CREATE FUNCTION cap.insert_person(id bigint) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = '' SET DateStyle = 'German'
+BEGIN ATOMIC
+	INSERT INTO cap.person (id) VALUES (insert_person.id);
+END;
+ALTER FUNCTION cap.insert_person OWNER TO regress_capture_writer;
+SELECT cap.insert_person(10);
+ALTER TABLE cap.person OWNER TO regress_capture_writer;
+INSERT INTO cap.person (id) VALUES (11);
+ALTER TABLE cap.person OWNER TO CURRENT_USER;
+SELECT cap.check('person');
+DROP FUNCTION cap.insert_person;
+REVOKE ALL ON cap.person FROM regress_capture_writer;
+REVOKE ALL ON SCHEMA cap FROM regress_capture_writer;
+DROP ROLE regress_capture_writer;
+
+/* ------------------------------------------------------------------------
+ * The trigger function is called in other ways
+ * ------------------------------------------------------------------------ */
+
+CREATE TABLE cap.misuse (id integer, name text);
+CREATE VIEW cap.misuse_view AS SELECT * FROM cap.misuse;
+CREATE FUNCTION cap.try(definition text, statement text DEFAULT 'INSERT INTO cap.misuse VALUES (1, ''x'')') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	hint text;
+BEGIN
+	EXECUTE 'CREATE TRIGGER misuse ' || definition;
+	EXECUTE statement;
+	RETURN 'nothing happened';
+EXCEPTION
+	WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+		RETURN concat_ws(' | ', SQLSTATE, SQLERRM, nullif(hint, ''));
+END
+$$;
+SELECT iterable_capture();
+SELECT cap.try($$BEFORE INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}', '*')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH STATEMENT EXECUTE FUNCTION iterable_capture('1', '{id}', '*')$$);
+SELECT cap.try($$INSTEAD OF INSERT ON cap.misuse_view FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}', '*')$$, 'INSERT INTO cap.misuse_view VALUES (1)');
+SELECT cap.try($$BEFORE TRUNCATE ON cap.misuse EXECUTE FUNCTION iterable_capture('1', '{id}', '*')$$, 'TRUNCATE cap.misuse');
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture()$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}', '*', 'more')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('one', '{id}', '*')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', 'id', '*')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id,NULL}', '*')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{}', '*')$$);
+SELECT cap.try(format($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', %L, '*')$$, array_fill('id'::text, '{32}')));
+SELECT cap.try(format($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', %L, '*')$$, array_fill('id'::text, '{1000}')));
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}', '{{id,name},{id,name}}')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{ctid}', '*')$$);
+SELECT cap.try($$AFTER UPDATE ON cap.misuse FOR EACH ROW WHEN (OLD.id > 0) EXECUTE FUNCTION iterable_capture('1', '{id}', '{nothing}')$$,
+	'INSERT INTO cap.misuse VALUES (1); UPDATE cap.misuse SET id = 2');
+-- the failed ones have left nothing that a right one would trip over
+CALL cap.start('misuse', 'cap.person', 'id', '{plan}');
+INSERT INTO cap.person VALUES (77);
+SELECT cap.check('person');
+
+/* ------------------------------------------------------------------------ */
+
+SET client_min_messages = warning;
+SELECT count(iterable_drop_sync(name)::text) > 0 AS dropped FROM iterable.sync WHERE connection = 'capture';
+DROP SCHEMA cap CASCADE;
+DROP SERVER capture CASCADE;

@@ -317,11 +317,11 @@ iterable_sync.rescan_interval = 3600
 iterable_sync.worker_idle_timeout = 5
 });
 $node->safe_psql('postgres', 'CREATE DATABASE three TEMPLATE two');
+skip_log();
 $node->restart;
 $node->poll_query_until('postgres', q{
 	SELECT count(*) = 0 FROM pg_stat_activity
 	WHERE backend_type = 'iterable_sync worker'});
-skip_log();
 capture('one');
 capture('two');
 comes('one', 'one worker');

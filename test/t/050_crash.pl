@@ -344,7 +344,7 @@ my %seen;
 my $back = 0;
 foreach my $request (requests_to($users_path))
 {
-	while ($request->{body} =~ /"email":"(p\d+)\@example\.com","dataFields":\{"state":"\w+","n":(\d+)/g)
+	while ($request->{body} =~ /"email":"(p\d+)\@example\.com","dataFields":\{"n":(\d+)/g)
 	{
 		$back++ if exists $seen{$1} && $seen{$1} > $2;
 		$seen{$1} = $2;
