@@ -34,3 +34,9 @@ COMMENT ON COLUMN iterable.change.xid IS 'top-level transaction that captured th
 COMMENT ON COLUMN iterable.change.sync_id IS '0: for every sync of the source; otherwise for this one alone (backfill, retry)';
 COMMENT ON COLUMN iterable.change.ops IS 'one letter a key, or a single letter for all: I insert, U update, D delete, T truncate (no key), B backfill, R retry, L the key could not be told (no key)';
 COMMENT ON COLUMN iterable.change.keys IS 'canonical texts of the keys, in the order of capture';
+
+CREATE FUNCTION iterable.rotate_change_log() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE
+	AS 'MODULE_PATHNAME', 'iterable_rotate_change_log';
+REVOKE ALL ON FUNCTION iterable.rotate_change_log() FROM PUBLIC;
+COMMENT ON FUNCTION iterable.rotate_change_log() IS 'Sends new changes to another segment of the change log, if one is empty, and empties one that every sync has passed, as the worker does every few seconds; never waits. Returns nothing. Raises 25001 unless the isolation level is READ COMMITTED.';

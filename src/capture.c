@@ -482,6 +482,12 @@ fill_trigger(CaptureTrigger *entry, Relation rel, Trigger *trigger)
 	entry->lost = false;
 
 	parse_names(trigger->tgargs[1], &names, &n);
+	if (n < 1 || n > INDEX_MAX_KEYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" takes 1 to %d key columns",
+						"iterable_capture", INDEX_MAX_KEYS),
+				 errhint("Let iterable_enable_sync() create the trigger.")));
 	entry->nkeys = n;
 	entry->key_attnos = MemoryContextAlloc(context, n * sizeof(AttrNumber));
 	entry->key_types = MemoryContextAlloc(context, n * sizeof(Oid));

@@ -25,9 +25,11 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -44,6 +46,8 @@
 #include "compat.h"
 #include "iterable_sync.h"
 #include "query.h"
+
+PG_FUNCTION_INFO_V1(iterable_rotate_change_log);
 
 #define SEGMENTS 4
 
@@ -71,9 +75,21 @@ static int
 current_segment(void)
 {
 	Oid			sequence = is_catalog_relation("change_segment");
+	Oid			userid;
+	int			sec_context;
+	int64		result;
 
-	return (int) DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value,
-												   ObjectIdGetDatum(sequence)));
+	/*
+	 * Who may write to a source needs no rights on what is ours.  This runs in
+	 * every transaction that captures: ask for no role that must be looked up.
+	 */
+	GetUserIdAndSecContext(&userid, &sec_context);
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	result = DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value,
+											   ObjectIdGetDatum(sequence)));
+	SetUserIdAndSecContext(userid, sec_context);
+	return (int) result;
 }
 
 void
@@ -478,27 +494,60 @@ segment_needed(const char *segment)
 	return SPI_processed > 0;
 }
 
-void
-is_change_log_rotate(void)
+/*
+ * Move the writers on to a segment that is empty, if it is time or at_once is
+ * set.  Returns the segment that is current now.
+ */
+static int
+move_writers(bool at_once)
 {
 	static TimestampTz moved_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
 	int			current = current_segment();
-	int			empty = -1;
-	Oid			relid;
+	BlockNumber blocks = segment_blocks(is_catalog_relation(segment_names[current]));
 
-	SPI_connect();
+	if (moved_at == 0)
+		moved_at = now;
+	if (blocks == 0 ||
+		!(at_once || blocks >= SEGMENT_BLOCKS ||
+		  TimestampDifferenceExceeds(moved_at, now, SEGMENT_SECONDS * 1000)))
+		return current;
+
 	for (int i = 0; i < SEGMENTS; i++)
 	{
+		Datum		sequence;
+
+		if (i == current ||
+			segment_blocks(is_catalog_relation(segment_names[i])) != 0)
+			continue;
+		sequence = ObjectIdGetDatum(is_catalog_relation("change_segment"));
+		DirectFunctionCall2(setval_oid, sequence, Int64GetDatum(i));
+		moved_at = now;
+		return i;
+	}
+	return current;
+}
+
+static void
+rotate(bool at_once)
+{
+	int			current;
+
+	SPI_connect();
+
+	/*
+	 * Before anything is emptied: writers must not be sent to a segment that
+	 * stays locked until we have committed, which may take a while.
+	 */
+	current = move_writers(at_once);
+
+	for (int i = 0; i < SEGMENTS; i++)
+	{
+		Oid			relid = is_catalog_relation(segment_names[i]);
 		char	   *command;
 
-		if (i == current)
+		if (i == current || segment_blocks(relid) == 0)
 			continue;
-		relid = is_catalog_relation(segment_names[i]);
-		if (segment_blocks(relid) == 0)
-		{
-			empty = i;
-			continue;
-		}
 
 		/*
 		 * A look without the lock first, so that nobody is kept out while a
@@ -515,27 +564,33 @@ is_change_log_rotate(void)
 		command = psprintf("TRUNCATE ONLY %s.%s", IS_SCHEMA, segment_names[i]);
 		SPI_execute(command, false, 0);
 		pfree(command);
-		empty = i;
 
 		/* one at a time: the lock must not last while others are looked at */
 		break;
 	}
-
-	if (moved_at == 0)
-		moved_at = GetCurrentTimestamp();
-	if (empty >= 0)
-	{
-		BlockNumber blocks = segment_blocks(is_catalog_relation(segment_names[current]));
-
-		if (blocks >= SEGMENT_BLOCKS ||
-			(blocks > 0 && TimestampDifferenceExceeds(moved_at, GetCurrentTimestamp(),
-													  SEGMENT_SECONDS * 1000)))
-		{
-			Datum		sequence = ObjectIdGetDatum(is_catalog_relation("change_segment"));
-
-			DirectFunctionCall2(setval_oid, sequence, Int64GetDatum(empty));
-			moved_at = GetCurrentTimestamp();
-		}
-	}
 	SPI_finish();
+}
+
+void
+is_change_log_rotate(void)
+{
+	rotate(false);
+}
+
+/*
+ * iterable.rotate_change_log() returns void
+ *
+ * What the worker does by itself, without waiting for the current segment to
+ * grow.  Raises 25001 if the transaction's snapshot is fixed: it would hide
+ * what was written since.
+ */
+Datum
+iterable_rotate_change_log(PG_FUNCTION_ARGS)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("iterable.rotate_change_log() needs isolation level READ COMMITTED")));
+	rotate(true);
+	PG_RETURN_VOID();
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *	  What differs between PostgreSQL 15 and 18.  The only file that looks at
+ *	  What differs between PostgreSQL 15 and 19.  The only file that looks at
  *	  PG_VERSION_NUM.
  *
  * Copyright (c) 2026, the iterable_sync developers
@@ -133,6 +133,13 @@ is_may_create_databases(void)
 #define is_executor_run(desc) ExecutorRun(desc, ForwardScanDirection, 0)
 #else
 #define is_executor_run(desc) ExecutorRun(desc, ForwardScanDirection, 0, true)
+#endif
+
+/* pg_plan_query() can explain what it did since 19. */
+#if PG_VERSION_NUM >= 190000
+#define is_plan_query(query, sql, params) pg_plan_query(query, sql, 0, params, NULL)
+#else
+#define is_plan_query(query, sql, params) pg_plan_query(query, sql, 0, params)
 #endif
 
 /* The lexer of a json value takes the place to put it since 17. */

@@ -159,7 +159,7 @@ mark_vanished(int32 sync_id, Datum keys)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_delivery SET state = 'v', at = pg_catalog.now() "
-		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.<>) 'v'",
+		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.=) 'a'",
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum		values[2] = {Int32GetDatum(sync_id), keys};

@@ -243,6 +243,24 @@ finish(IsHttp *http, IsTransfer *t, CURLcode rc)
 	dlist_push_tail(&http->done, &t->node);
 }
 
+/* Tell the owners of requests that have left. */
+static void
+tell_departures(IsHttp *http)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &http->active)
+	{
+		IsTransfer *t = dlist_container(IsTransfer, node, iter.cur);
+
+		if (t->left_at == t->told_at)
+			continue;
+		t->told_at = t->left_at;
+		if (t->on_left)
+			t->on_left(t->answer.owner, t->left_at);
+	}
+}
+
 /* Let libcurl work on a socket (or its timer), and collect what has ended. */
 static void
 drive(IsHttp *http, curl_socket_t fd, int events)
@@ -257,6 +275,7 @@ drive(IsHttp *http, curl_socket_t fd, int events)
 
 	block_signals(&saved);
 	rc = curl_multi_socket_action(http->multi, fd, events, &n);
+	tell_departures(http);
 
 	while ((msg = curl_multi_info_read(http->multi, &n)) != NULL)
 	{

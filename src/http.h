@@ -43,6 +43,13 @@ typedef struct IsHttpRequest
 	bool		allow_http;		/* plain http permitted (superuser setting) */
 	Size		max_answer;		/* bytes; 0 means 8 MB */
 	void	   *owner;			/* the caller's */
+
+	/*
+	 * If not NULL, called when the connection is there and the request begins
+	 * to leave, with the time of that (µs of a monotonic clock); perhaps again
+	 * if a kept connection turned out to be dead.  Must not raise an error.
+	 */
+	void		(*on_left) (void *owner, int64 at);
 } IsHttpRequest;
 
 /*

@@ -13,6 +13,8 @@
 
 #include <ctype.h>
 
+#include "portability/instr_time.h"
+
 /* CURLOPT_QUICK_EXIT: without it a hanging resolver would block a cancel. */
 #if LIBCURL_VERSION_NUM < 0x075700
 #error "iterable_sync needs libcurl 7.87 or later"
@@ -45,8 +47,11 @@ on_connected(void *arg, char *remote_ip, char *local_ip, int remote_port,
 			 int local_port)
 {
 	IsTransfer *t = arg;
+	instr_time	now;
 
 	t->begun = true;
+	INSTR_TIME_SET_CURRENT(now);
+	t->left_at = (int64) INSTR_TIME_GET_MICROSEC(now);
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -330,6 +335,7 @@ is_transfer_create(CURL *easy, const IsHttpRequest *request)
 
 	t->easy = easy;
 	t->answer.owner = request->owner;
+	t->on_left = request->on_left;
 	t->answer.retry_after_ms = -1;
 	t->date = t->retry_at = -1;
 	t->max_answer = request->max_answer > 0 ? request->max_answer : DEFAULT_MAX_ANSWER;

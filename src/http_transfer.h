@@ -33,6 +33,9 @@ typedef struct IsTransfer
 	time_t		retry_at;		/* Retry-After as a date, -1 without */
 
 	bool		begun;			/* connected; the request may have left */
+	int64		left_at;		/* when; 0: not yet */
+	int64		told_at;		/* what on_left was told */
+	void		(*on_left) (void *owner, int64 at);
 	bool		too_large;
 	bool		no_memory;
 } IsTransfer;

@@ -11,6 +11,8 @@
  */
 #include "json.h"
 
+#include <math.h>
+
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
@@ -502,13 +504,13 @@ append_array(StringInfo buf, IsJsonType *json_type, Datum value)
 static bool
 get_varlena(IsJsonKind kind, Datum value, char **string, int *len)
 {
-	text	   *varlena;
+	text	   *data;
 
 	if (is_too_large(value, GetDatabaseEncoding() == PG_UTF8 ? 1 : 4))
 		return false;
-	varlena = DatumGetTextPP(value);
-	*string = VARDATA_ANY(varlena);
-	*len = VARSIZE_ANY_EXHDR(varlena);
+	data = DatumGetTextPP(value);
+	*string = VARDATA_ANY(data);
+	*len = VARSIZE_ANY_EXHDR(data);
 	if (kind == IS_JSON_BPCHAR)
 		*len = bpchartruelen(*string, *len);
 	return true;

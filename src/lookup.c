@@ -23,6 +23,7 @@
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 
 #include "compat.h"
 #include "iterable_api.h"
@@ -58,7 +59,7 @@ wait_for_pacer(const IsConnection *connection)
 
 	while ((wait_us = is_pacer_ask(connection->rate_group,
 								   IS_ENDPOINT_USER_LOOKUP,
-								   connection->rate[IS_ENDPOINT_USER_LOOKUP])) > 0)
+								   connection->rate[IS_ENDPOINT_USER_LOOKUP], NULL)) > 0)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 

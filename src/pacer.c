@@ -110,6 +110,34 @@ is_pacer_take(IsPacer *pacer, double rate, int64_t now)
 }
 
 void
+is_pacer_left(IsPacer *pacer, int64_t counted, int64_t left)
+{
+	int			newest = (pacer->next + IS_PACER_MAX_RATE - 1) % IS_PACER_MAX_RATE;
+	int			i = newest;
+
+	for (int n = 0; pacer->sent[i] > counted; n++)
+	{
+		if (n == IS_PACER_MAX_RATE)
+			return;
+		i = (i + IS_PACER_MAX_RATE - 1) % IS_PACER_MAX_RATE;
+	}
+	if (pacer->sent[i] != counted || left <= counted)
+		return;
+
+	/* The ring stays in order of time. */
+	while (i != newest)
+	{
+		int			after = (i + 1) % IS_PACER_MAX_RATE;
+
+		if (pacer->sent[after] >= left)
+			break;
+		pacer->sent[i] = pacer->sent[after];
+		i = after;
+	}
+	pacer->sent[i] = left;
+}
+
+void
 is_pacer_slow_down(IsPacer *pacer, int64_t now)
 {
 	raise_pace(pacer, now);

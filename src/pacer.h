@@ -50,6 +50,12 @@ extern void is_pacer_init(IsPacer *pacer, int64_t now);
 extern int64_t is_pacer_take(IsPacer *pacer, double rate, int64_t now);
 
 /*
+ * The departure that was counted at "counted" took place later, at "left":
+ * a connection had to be made first.
+ */
+extern void is_pacer_left(IsPacer *pacer, int64_t counted, int64_t left);
+
+/*
  * The server said 429: halve the share, not below 1/8.  It grows back by 1/8
  * for each five seconds without a 429.  Several 429s within a second are one.
  */

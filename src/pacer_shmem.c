@@ -133,18 +133,30 @@ unlock_pacers(void)
 }
 
 int64
-is_pacer_ask(uint64 rate_group, IsEndpoint endpoint, double rate)
+is_pacer_ask(uint64 rate_group, IsEndpoint endpoint, double rate, int64 *counted)
 {
 	PacerShared *p = lock_pacers();
+	IsPacer    *pacer;
 
 	/* Read the clock under the lock, so that departures are in order. */
 	int64		now = monotonic_now();
 	int64		wait;
 
-	wait = is_pacer_take(&find_group(p, rate_group, now)->pacers[endpoint],
-						 rate, now);
+	pacer = &find_group(p, rate_group, now)->pacers[endpoint];
+	wait = is_pacer_take(pacer, rate, now);
+	if (wait == 0 && counted != NULL)
+		*counted = pacer->sent[(pacer->next + IS_PACER_MAX_RATE - 1) % IS_PACER_MAX_RATE];
 	unlock_pacers();
 	return wait;
+}
+
+void
+is_pacer_report_left(uint64 rate_group, IsEndpoint endpoint, int64 counted, int64 left)
+{
+	PacerShared *p = lock_pacers();
+
+	is_pacer_left(&find_group(p, rate_group, left)->pacers[endpoint], counted, left);
+	unlock_pacers();
 }
 
 void

@@ -247,7 +247,7 @@ is_reading_analyze(const char *sql, const IsRelation *relation,
 PlannedStmt *
 is_reading_plan(Query *query, const char *sql, ParamListInfo params)
 {
-	return pg_plan_query(query, sql, 0, params);
+	return is_plan_query(query, sql, params);
 }
 
 ParamListInfo

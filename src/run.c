@@ -98,6 +98,12 @@ is_run_trouble(const IsRun *run)
 	return run->trouble[0] ? run->trouble : NULL;
 }
 
+TimestampTz
+is_run_next_retry(const IsRun *run)
+{
+	return run->state ? run->state->next_retry_at : DT_NOEND;
+}
+
 bool
 is_run_stopped(const IsRun *run)
 {

@@ -17,6 +17,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 #include "http.h"
 
 typedef struct IsRun IsRun;
@@ -47,6 +49,9 @@ extern void is_run_take_answer(IsHttpAnswer *answer);
  * stopped, last error of a request), or NULL.
  */
 extern const char *is_run_trouble(const IsRun *run);
+
+/* When an idle run has a failure to try again; DT_NOEND: never. */
+extern TimestampTz is_run_next_retry(const IsRun *run);
 
 /* Has Iterable refused the key of its connection? */
 extern bool is_run_stopped(const IsRun *run);

@@ -81,6 +81,10 @@ typedef struct IsRequest
 	IsRun	   *run;
 	IsBatch    *batch;
 	int			row;			/* -1: bulk */
+	/* where and when the pacer has counted it */
+	uint64		rate_group;
+	IsEndpoint	endpoint;
+	int64		counted;
 } IsRequest;
 
 static inline int64

@@ -41,7 +41,7 @@ is_run_lanes(const IsRun *run)
 
 /* 0 if a request may leave, else µs to wait; counts it if so. */
 static int64
-ask_to_send(IsRun *run, IsEndpoint endpoint)
+ask_to_send(IsRun *run, IsEndpoint endpoint, int64 *counted)
 {
 	int64		now = is_run_now_us();
 	int64		wait;
@@ -52,11 +52,20 @@ ask_to_send(IsRun *run, IsEndpoint endpoint)
 	if (wait > 0)
 		return Min(wait, KEY_LOOK_INTERVAL);
 	return is_pacer_ask(run->connection->rate_group, endpoint,
-						run->connection->rate[endpoint]);
+						run->connection->rate[endpoint], counted);
 }
 
 static void
-start_request(IsRun *run, IsBatch *batch, int row, const char *path)
+on_left(void *owner, int64 at)
+{
+	IsRequest  *request = owner;
+
+	is_pacer_report_left(request->rate_group, request->endpoint, request->counted, at);
+	request->counted = at;
+}
+
+static void
+start_request(IsRun *run, IsBatch *batch, int row, const char *path, int64 counted)
 {
 	IsHttpRequest http = {0};
 	MemoryContext old = MemoryContextSwitchTo(batch->context);
@@ -65,12 +74,16 @@ start_request(IsRun *run, IsBatch *batch, int row, const char *path)
 	owner->run = run;
 	owner->batch = batch;
 	owner->row = row;
+	owner->rate_group = run->connection->rate_group;
+	owner->endpoint = row < 0 ? run->endpoint : IS_ENDPOINT_USER_LOOKUP;
+	owner->counted = counted;
 	http.url = psprintf("%s%s", run->connection->base_url, path);
 	http.api_key = run->connection->api_key;
 	http.connect_timeout_ms = run->connection->connect_timeout_ms;
 	http.timeout_ms = run->connection->request_timeout_ms;
 	http.allow_http = run->connection->allow_http;
 	http.owner = owner;
+	http.on_left = on_left;
 	if (row < 0)
 	{
 		http.body = batch->body.data;
@@ -89,16 +102,18 @@ look_up(IsRun *run, IsBatch *batch)
 	for (int i = 0; i < batch->nrows && batch->lookups < MAX_LOOKUPS; i++)
 	{
 		IsBatchRow *row = &batch->rows[i];
+		int64		counted;
 		int64		wait;
 
 		if (!row->to_send || !row->look_up || row->looking_up)
 			continue;
-		wait = ask_to_send(run, IS_ENDPOINT_USER_LOOKUP);
+		wait = ask_to_send(run, IS_ENDPOINT_USER_LOOKUP, &counted);
 		if (wait > 0)
 			return wait;
 		start_request(run, batch, i,
 					  is_api_user_path(row->row.email,
-									   row->row.email ? NULL : row->row.user_id));
+									   row->row.email ? NULL : row->row.user_id),
+					  counted);
 		row->looking_up = true;
 		batch->lookups++;
 	}
@@ -117,6 +132,7 @@ is_run_dispatch(IsRun *run)
 	foreach(lc, run->batches)
 	{
 		IsBatch    *batch = lfirst(lc);
+		int64		counted;
 		int64		wait;
 
 		if (batch->sending || batch->nsend == 0)
@@ -128,12 +144,12 @@ is_run_dispatch(IsRun *run)
 			continue;
 		if (!is_batch_build_request(batch))
 			continue;
-		wait = ask_to_send(run, run->endpoint);
+		wait = ask_to_send(run, run->endpoint, &counted);
 		if (wait > 0)
 			return wait;
 		batch->sending = true;
 		run->sending++;
-		start_request(run, batch, -1, is_api_path(run->endpoint));
+		start_request(run, batch, -1, is_api_path(run->endpoint), counted);
 	}
 	return 0;
 }

@@ -114,12 +114,17 @@ is_run_start_window(IsRun *run)
 			state = run->state;
 		}
 
+		/* before the snapshot: what is asked for later waits for the next */
+		if (state->run_requested)
+			is_state_answer_request(run->sync_id);
 		old = MemoryContextSwitchTo(run->state_context);
 		state->window_end = is_change_log_snapshot();
 		MemoryContextSwitchTo(old);
 		if (!is_change_log_has_changes(state->source_id, run->sync_id,
 									   state->position, state->window_end))
 		{
+			if (state->run_id != 0 && !is_schedule_continuous(state->schedule))
+				is_state_end_run(run->sync_id, state->run_id);
 			is_txn_commit();
 			return false;
 		}
@@ -157,7 +162,7 @@ is_run_finish_window(IsRun *run)
 		is_state_start_backfill(run->sync_id);
 	run->look_at_all = false;
 	is_state_clear_trouble(run->sync_id);
-	if (!is_schedule_continuous(run->state->schedule) ||
+	if (is_schedule_continuous(run->state->schedule) &&
 		TimestampDifferenceExceeds(run->run_started_at, GetCurrentTimestamp(), RUN_MS))
 	{
 		is_state_end_run(run->sync_id, run->run_id);

@@ -237,7 +237,7 @@ is_state_open_window(int32 sync_id, const char *window_end)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_state SET window_end = $2, window_seq = 0, "
-		"window_offset = 0, window_ahead = '{}' "
+		"window_offset = 0, window_ahead = '{}', run_requested = false "
 		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
 		2, INT4OID, PG_SNAPSHOTOID
 	);
@@ -367,9 +367,21 @@ void
 is_state_mark_run(int32 sync_id)
 {
 	static IsQuery query = IS_QUERY(
-		"UPDATE iterable.sync_state SET run_requested = false, "
-		"last_run_at = pg_catalog.clock_timestamp() "
+		"UPDATE iterable.sync_state SET last_run_at = pg_catalog.clock_timestamp() "
 		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		1, INT4OID
+	);
+	Datum		value = Int32GetDatum(sync_id);
+
+	run_update(&query, &value, NULL);
+}
+
+void
+is_state_answer_request(int32 sync_id)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_state SET run_requested = false "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND run_requested",
 		1, INT4OID
 	);
 	Datum		value = Int32GetDatum(sync_id);

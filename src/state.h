@@ -92,7 +92,10 @@ extern IsSyncState *is_state_load(int32 sync_id, bool for_update);
 extern bool is_state_lock_run(int32 sync_id);
 extern void is_state_unlock_run(int32 sync_id);
 
-/* Open a window that ends at this snapshot, or close it: position = its end. */
+/*
+ * Open a window that ends at this snapshot, which answers a request for a run,
+ * or close it: position = its end.
+ */
 extern void is_state_open_window(int32 sync_id, const char *window_end);
 extern void is_state_close_window(int32 sync_id);
 
@@ -105,8 +108,14 @@ extern int64 is_state_begin_run(int32 sync_id);
 extern void is_state_count(int64 run_id, const IsRunCounts *counts);
 extern void is_state_end_run(int32 sync_id, int64 run_id);
 
-/* The sync was looked at as its schedule or iterable_run() asked. */
+/* The sync is looked at as its schedule or iterable_run() asked. */
 extern void is_state_mark_run(int32 sync_id);
+
+/*
+ * A request for a run is done with what a snapshot shows that is taken after
+ * this in the same transaction.
+ */
+extern void is_state_answer_request(int32 sync_id);
 
 /* Begin a backfill of all rows; what Iterable has already is not sent. */
 extern void is_state_start_backfill(int32 sync_id);

@@ -25,10 +25,30 @@ static bool in_procedure = false;
 static IsUserContext outer_user;
 static MemoryContext outer_context;
 
+/* OID of iterable.sync when this engine began. */
+static Oid	installation = InvalidOid;
+
 void
 is_txn_in_procedure(bool procedure)
 {
 	in_procedure = procedure;
+	installation = InvalidOid;
+}
+
+/*
+ * What is under way belongs to the extension that it was begun with.  One
+ * that was dropped and created again has syncs with the same numbers.
+ */
+static void
+check_installation(void)
+{
+	Oid			relid = is_catalog_relation("sync");
+
+	if (OidIsValid(installation) && relid != installation)
+		ereport(in_procedure ? ERROR : FATAL,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the extension iterable_sync has been created anew")));
+	installation = relid;
 }
 
 void
@@ -51,6 +71,7 @@ is_txn_begin(void)
 
 	MemoryContextSwitchTo(TopTransactionContext);
 	PushActiveSnapshot(GetTransactionSnapshot());
+	check_installation();
 	is_catalog_become_owner(&outer_user);
 }
 

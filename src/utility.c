@@ -8,6 +8,7 @@
  */
 #include "utility.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"

@@ -75,12 +75,21 @@ connection_stopped(const char *connection)
 	return result;
 }
 
+/* What is waited for. */
+typedef struct Goal
+{
+	TimestampTz since;
+	char	   *snapshot;		/* changes visible in it, unless there is … */
+	bool		more;			/* … more that is still to enter the log */
+	MemoryContext context;
+} Goal;
+
 /*
  * Look once (as the extension's owner): done, or why it will not be done, or
  * neither.
  */
 static bool
-look(const IsSync *sync, const char *target, const char **reason)
+look(const IsSync *sync, Goal *goal, const char **reason)
 {
 	IsSyncState *state = is_state_load(sync->sync_id, false);
 	char	   *stopped;
@@ -91,10 +100,27 @@ look(const IsSync *sync, const char *target, const char **reason)
 		*reason = "the sync has never been enabled";
 		return false;
 	}
-	if (!state->backfilling &&
-		!is_change_log_has_changes(state->source_id, sync->sync_id,
-								   state->position, target))
-		return true;
+
+	/*
+	 * A backfill and failures to be tried again enter the log by themselves:
+	 * take the snapshot when it is known that they have.
+	 */
+	if (state->backfilling || state->next_retry_at <= goal->since)
+		goal->more = true;
+	else
+	{
+		if (goal->more)
+		{
+			MemoryContext old = MemoryContextSwitchTo(goal->context);
+
+			goal->snapshot = is_change_log_snapshot();
+			MemoryContextSwitchTo(old);
+		}
+		goal->more = false;
+		if (!is_change_log_has_changes(state->source_id, sync->sync_id,
+									   state->position, goal->snapshot))
+			return true;
+	}
 
 	stopped = connection_stopped(sync->connection);
 	if (!state->enabled)
@@ -107,7 +133,8 @@ look(const IsSync *sync, const char *target, const char **reason)
 		*reason = psprintf("the connection is stopped: %s", stopped);
 	else if (!is_launcher_available())
 		*reason = "there is no worker, because the library is not in shared_preload_libraries";
-	else if (state->window_end == NULL && !state->run_requested &&
+	else if (state->window_end == NULL && state->run_id == 0 &&
+			 !state->run_requested &&
 			 TIMESTAMP_IS_NOEND(is_schedule_next(state->schedule, state->last_run_at)))
 		*reason = "the schedule is manual and no run was requested";
 	return false;
@@ -130,7 +157,12 @@ iterable_wait(PG_FUNCTION_ARGS)
 												TimestampTzGetDatum(GetCurrentTimestamp()),
 												IntervalPGetDatum(timeout)));
 	const char *reason = NULL;
-	char	   *target;
+	Goal		goal = {
+		.since = GetCurrentTimestamp(),
+		.more = true,
+		.context = CurrentMemoryContext
+	};
+	MemoryContext look_context;
 	bool		done;
 	int64		failures;
 	IsUserContext save;
@@ -151,14 +183,18 @@ iterable_wait(PG_FUNCTION_ARGS)
 				 errmsg("iterable_wait() needs isolation level READ COMMITTED"),
 				 errhint("In a fixed snapshot the progress of others cannot be seen.")));
 
-	target = is_change_log_snapshot();
+	look_context = AllocSetContextCreate(CurrentMemoryContext, "iterable_wait",
+										 ALLOCSET_DEFAULT_SIZES);
 	is_launcher_wake(MyDatabaseId);
 	for (;;)
 	{
+		MemoryContextReset(look_context);
+		MemoryContextSwitchTo(look_context);
 		is_catalog_become_owner(&save);
-		done = look(sync, target, &reason);
+		done = look(sync, &goal, &reason);
 		failures = count_failures(sync->sync_id);
 		is_catalog_restore_user(&save);
+		MemoryContextSwitchTo(goal.context);
 		if (done || reason != NULL)
 			break;
 		if (GetCurrentTimestamp() >= until)

@@ -188,6 +188,8 @@ wants_to_run(const Entry *entry)
 	/* What was begun is finished, and what was asked for is done. */
 	if (state->window_end || state->run_requested)
 		return DT_NOBEGIN;
+	if (!is_schedule_continuous(state->schedule) && state->run_id != 0)
+		return DT_NOBEGIN;
 	if (is_schedule_continuous(state->schedule))
 	{
 		if (entry->pending || state->backfilling)
@@ -195,6 +197,18 @@ wants_to_run(const Entry *entry)
 		return state->next_retry_at;
 	}
 	return is_schedule_next(state->schedule, state->last_run_at);
+}
+
+/* The same in µs, 0 for now and -1 for never. */
+static int64
+until_next_run(const Entry *entry)
+{
+	TimestampTz when = may_run(entry) ? wants_to_run(entry) : DT_NOEND;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TIMESTAMP_IS_NOEND(when))
+		return -1;
+	return when > now ? when - now : 0;
 }
 
 /* ----------------------------------------------------------------
@@ -298,7 +312,6 @@ begin_run(Entry *entry, void *arg)
 		is_txn_begin();
 		is_state_mark_run(entry->sync_id);
 		is_txn_commit();
-		entry->state->run_requested = false;
 		entry->state->last_run_at = GetCurrentTimestamp();
 	}
 }
@@ -331,16 +344,13 @@ serve(Entry *entry)
 {
 	int64		result = IS_RUN_IDLE;
 	int64		now = now_us();
+	int64		wait;
 
 	if (entry->run == NULL)
 	{
-		TimestampTz when;
-
-		if (!may_run(entry))
-			return -1;
-		when = wants_to_run(entry);
-		if (when > GetCurrentTimestamp())
-			return TIMESTAMP_IS_NOEND(when) ? -1 : when - GetCurrentTimestamp();
+		wait = until_next_run(entry);
+		if (wait != 0)
+			return wait;
 		if (entry->not_before > now)
 			return entry->not_before - now;
 		guarded(entry, begin_run, NULL);
@@ -359,14 +369,17 @@ serve(Entry *entry)
 	{
 		/* as they are now, until the next look says otherwise */
 		entry->state->window_end = NULL;
+		entry->state->run_id = 0;
 		entry->state->backfilling = false;
+		entry->state->run_requested = false;
+		entry->state->next_retry_at = is_run_next_retry(entry->run);
 		entry->errors = 0;
 	}
 
 	/* A continuous sync keeps its plans and its lock for the next change. */
 	if (!may_run(entry) || !is_schedule_continuous(entry->state->schedule))
 		guarded(entry, end_run, NULL);
-	return -1;
+	return until_next_run(entry);
 }
 
 static void
@@ -594,7 +607,7 @@ is_worker_main(Datum arg)
 			idle_since = now_us();
 		}
 
-		if (wait < 0)
+		if (wait < 0 || wait > is_worker_idle_timeout * US_PER_S)
 			wait = is_worker_idle_timeout * US_PER_S;
 		wait = Min(wait, Max(0, look_at - now_us()));
 		pgstat_report_activity(STATE_IDLE, NULL);

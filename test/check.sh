@@ -56,12 +56,14 @@ tier_tap()
 {
 	say "TAP: worker, launcher and server against the emulator"
 	local jobs=${ITERABLE_SYNC_JOBS:-2}
+
+	as_postgres mkdir -p "$work/tap/log"
 	(cd "$tree" && as_postgres env PERL5LIB="$pgxs/src/test/perl:$tree/test/t" \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
 		TESTDATADIR="$work/tap" TESTLOGDIR="$work/tap/log" TESTDIR="$work/tap" \
 		ITERABLE_EMULATOR="$tree/test/emulator/iterable_emulator" \
 		ITERABLE_SYNC_TREE="$tree" \
-		perl test/harness.pl "$jobs" test/t/*.pl) >"$work/tap.log" 2>&1 || true
+		perl test/harness.pl "$jobs" ${ITERABLE_SYNC_TAP:-test/t/*.pl}) >"$work/tap.log" 2>&1 || true
 	local line
 	line=$(grep -E '^TOTAL [0-9]+ [0-9]+$' "$work/tap.log" | tail -1 || true)
 	if [ -z "$line" ]; then

@@ -1,5 +1,5 @@
-# Runs TAP tests and prints, last, "TOTAL passed failed" over all assertions.
-# A file that dies, or runs no test, counts as a failure.
+# Runs TAP tests, prints what failed and why, and last "TOTAL passed failed"
+# over all assertions.  A file that dies, or runs no test, counts as a failure.
 use strict;
 use warnings;
 use TAP::Harness;
@@ -7,11 +7,33 @@ use TAP::Harness;
 my $jobs = shift @ARGV;
 my $harness = TAP::Harness->new({
 	jobs => $jobs,
-	verbosity => 0,
+	verbosity => -1,
 	merge => 1,
-	failures => 1,
+	timer => 1,
 	lib => [ split /:/, $ENV{PERL5LIB} // '' ],
 });
+
+# The diagnostics that follow a failed assertion, until the next good one; and
+# the last lines of a file, should it die.
+my %told;
+$harness->callback(made_parser => sub {
+	my ($parser, $job) = @_;
+	my $name = $job->[1];
+	my $failing = 0;
+	my @last;
+	$parser->callback(ALL => sub {
+		my ($result) = @_;
+		$failing = !$result->is_ok if $result->is_test;
+		push @last, $result->as_string;
+		shift @last if @last > 20;
+		push @{ $told{$name} }, $result->as_string if $failing;
+	});
+	$parser->callback(EOF => sub {
+		my ($p) = @_;
+		$told{$name} = [@last] if $p->has_problems && !$told{$name};
+	});
+});
+
 my $result = $harness->runtests(@ARGV);
 my ($passed, $failed) = (0, 0);
 for my $parser ($result->parsers)
@@ -20,5 +42,10 @@ for my $parser ($result->parsers)
 	$passed += $parser->passed;
 	$failed += $bad;
 	$failed++ if !$bad && $parser->has_problems;
+}
+for my $name (sort keys %told)
+{
+	print "== $name\n";
+	print "$_\n" for @{ $told{$name} };
 }
 print "TOTAL $passed $failed\n";

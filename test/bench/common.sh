@@ -127,26 +127,19 @@ worker_pid()
 # Emulator
 # ----------------------------------------------------------------
 
-# start_emulator [options]: sets $url and $emulator_pid.
-emulators=0
-start_emulator()
+# new_emulator [options]: in the place of the former one; sets $emulator, its
+# URL, and $emulator_pid.
+new_emulator()
 {
-	local port_file
 	[ -z "${emulator_pid:-}" ] || kill "$emulator_pid" 2>/dev/null || true
-	emulators=$((emulators + 1))
-	port_file=$work/port.$emulators
-	"$tree/test/emulator/iterable_emulator" --port 0 --port-file "$port_file" \
-		--api-key bench-key --stay-with-parent "$@" >/dev/null &
-	emulator_pid=$!
-	echo $emulator_pid >"$work/emulator.pid"
+	start_emulator --api-key bench-key "$@"
+	emulator_pid=$(cat "$work/emulator.pid")
 	disown
-	for _ in $(seq 100); do [ -s "$port_file" ] && break; sleep 0.05; done
-	url=http://127.0.0.1:$(cat "$port_file")
 }
 
 # control METHOD PATH [JSON]
-control() { perl "$top/test/bench/emulator.pl" control "$url" "$@"; }
-emulator() { perl "$top/test/bench/emulator.pl" "$1" "$url" "${@:2}"; }
+control() { ask control "$@"; }
+ask() { perl "$top/test/bench/emulator.pl" "$1" "$emulator" "${@:2}"; }
 
 # ----------------------------------------------------------------
 # Samples

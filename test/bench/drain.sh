@@ -44,7 +44,7 @@ drain()
 	ended=$(now)
 	wait
 	[ "$worker" = "$(worker_pid)" ] || die "the worker was replaced"
-	accepted=$(emulator rows "$prefix")
+	accepted=$(ask rows "$prefix")
 	[ "$accepted" -eq "$rows" ] || die "$accepted rows were accepted, not $rows"
 	keep "$series" "$(calc "$ended - $began" %.4f)"
 	keep "${series}_cpu" "$(calc "($(cpu_ms "$worker") - $cpu) / 1000" %.3f)"
@@ -72,11 +72,11 @@ out
 out "| backlog | rows a second | worker, of a core | worker, µs a row | emulator, of a core | emulator, µs a row |"
 out "|---|---|---|---|---|---|"
 for object in user event; do
-	start_emulator --users-rate 0 --events-rate 0
+	new_emulator --users-rate 0 --events-rate 0
 	for round in $(seq "$drain_rounds"); do
 		say "drain: $object, round $round" >&2
 		new_database "drain_${object}_$round"
-		connect emulator "$url" "users_rate => 1000, events_rate => 1000"
+		connect emulator "$emulator" "users_rate => 1000, events_rate => 1000"
 		make_table t
 		make_sync drain t "$object" emulator
 		enable drain updates_only

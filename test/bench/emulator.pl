@@ -43,7 +43,7 @@ elsif ($what eq 'rows')
 	my $sum = 0;
 	foreach my $path (keys %{ $stats->{requests} })
 	{
-		$sum += $stats->{requests}{$path}{accepted} if index("/api/$path", $args[0]) == 0;
+		$sum += $stats->{requests}{$path}{accepted} if index($path, $args[0]) == 0;
 	}
 	print "$sum\n";
 }
@@ -72,7 +72,7 @@ elsif ($what eq 'pace')
 	my @at = sort { $a <=> $b } map { $_->{at} } requests($prefix);
 	my ($stats) = $json->decode(call('GET', 'stats'));
 	my ($most) = map { $stats->{maxPerSecond}{$_} }
-	  grep { index($prefix, "/api/$_") == 0 } keys %{ $stats->{maxPerSecond} };
+	  grep { "/api/$_" eq $prefix } keys %{ $stats->{maxPerSecond} };
 	@at = grep { $_ < $at[0] + $seconds } @at;
 	my $bursts = int((@at - 1) / $rate);
 	printf "%.4f %d %d\n", $bursts / ($at[ $bursts * $rate ] - $at[0]),

@@ -28,7 +28,7 @@ SQL
 # report WHAT SYNC PREFIX
 report()
 {
-	emulator keys "$3" plan | sed -n 's/ live/ /p' >"$work/arrived"
+	ask keys "$3" plan | sed -n 's/ live/ /p' >"$work/arrived"
 	sql >"$work/latencies" <<SQL
 CREATE TEMP TABLE arrived (at double precision, i integer);
 \copy arrived FROM '$work/arrived' WITH (DELIMITER ' ')
@@ -62,9 +62,9 @@ latency()
 	[ "$2" = user ] || prefix=/api/events
 	say "latency: $1" >&2
 	new_database "latency_$3"
-	start_emulator --users-rate 0 --events-rate 0
+	new_emulator --users-rate 0 --events-rate 0
 	control POST config '{"recordBodies":true}' >/dev/null
-	connect emulator "$url" "users_rate => ${4:-1000}, events_rate => 1000"
+	connect emulator "$emulator" "users_rate => ${4:-1000}, events_rate => 1000"
 	make_table live 2000
 	make_sync live live "$2" emulator
 	if [ "$3" = own ]; then
@@ -80,7 +80,7 @@ latency()
 	if [ "$3" = other ]; then
 		make_table bulk 300000
 		query "VACUUM ANALYZE bulk"
-		connect slow "$url" "users_rate => 5"
+		connect slow "$emulator" "users_rate => 5"
 		make_sync bulk bulk user slow
 		enable bulk backfill
 		sleep 3

@@ -28,8 +28,8 @@ forget
 for pending in 1000 $((million / 10)) "$million"; do
 	say "memory: $pending pending" >&2
 	new_database "memory_$pending"
-	start_emulator --users-rate 0
-	connect emulator "$url" "users_rate => 5"
+	new_emulator --users-rate 0
+	connect emulator "$emulator" "users_rate => 5"
 	make_table t
 	make_sync drain t user emulator
 	enable drain updates_only

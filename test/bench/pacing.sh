@@ -13,9 +13,9 @@ out "|---|---|---|---|---|---|"
 for latency in 0 300; do
 	say "pacing: $latency ms" >&2
 	new_database "pacing_$latency"
-	start_emulator
+	new_emulator
 	control POST config "{\"latencyMs\":$latency}" >/dev/null
-	connect emulator "$url"
+	connect emulator "$emulator"
 	make_table t $((seconds * 10000 + 30000))
 	query "VACUUM ANALYZE t"
 	make_sync users t user emulator
@@ -30,9 +30,9 @@ for latency in 0 300; do
 		rate=10
 		[ $endpoint = events/trackBulk ] || rate=5
 		# shellcheck disable=SC2046
-		set -- $(emulator pace /api/$endpoint $rate "$seconds")
+		set -- $(ask pace /api/$endpoint $rate "$seconds")
 		row '| %d ms | %s | %d | %.1f %% | %d | %d |' "$latency" "$endpoint" "$2" \
 			"$(calc "100 * $1" %.3f)" "$3" \
-			"$(emulator arrivals /api/$endpoint | awk '$3 == 429' | wc -l)"
+			"$(ask arrivals /api/$endpoint | awk '$3 == 429' | wc -l)"
 	done
 done

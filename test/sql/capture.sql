@@ -77,7 +77,7 @@ BEGIN
 	PERFORM iterable_disable_sync(sync);
 	INSERT INTO cap.seen SELECT s.name, s.source_id, (SELECT coalesce(max(seq), 0) FROM iterable.change)
 		FROM iterable.sync s WHERE s.name = start.sync;
-	watched := (SELECT string_agg(quote_ident(c), ', ') FROM unnest('email' || columns) c);
+	watched := (SELECT string_agg(quote_ident(c), ', ') FROM unnest(ARRAY['email'] || columns) c);
 	EXECUTE format('CREATE TRIGGER audit_row_%s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION cap.audit_row(%L, %L, %L, %L)',
 		sync, source, sync, coalesce(key_expression, unique_field || '::text'), btrim(unique_field, '{}'), watched);
 	EXECUTE format('CREATE TRIGGER audit_truncate_%s AFTER TRUNCATE ON %s EXECUTE FUNCTION cap.audit_truncate(%L)', sync, source, sync);
@@ -183,14 +183,22 @@ UPDATE cap.person SET id = 4 WHERE id = -1;
 COMMIT;
 SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('person');
 SELECT cap.check('person');
-CREATE TABLE cap.swap (id integer CONSTRAINT swap_key PRIMARY KEY DEFERRABLE, email text);
-CALL cap.start('swap', 'cap.swap', 'id', '{}');
-ALTER TABLE cap.swap DROP CONSTRAINT swap_key, ADD PRIMARY KEY (id);
+-- in one statement, which a unique constraint allows only if it is deferrable
+CREATE TABLE cap.swap (id integer PRIMARY KEY, email text);
 CALL cap.start('swap', 'cap.swap', 'id', '{}');
 INSERT INTO cap.swap VALUES (1), (2);
+ALTER TABLE cap.swap DROP CONSTRAINT swap_pkey, ADD PRIMARY KEY (id) DEFERRABLE;
+UPDATE cap.swap SET id = 3 - id;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('swap');
+-- deleted and inserted again
+BEGIN;
 DELETE FROM cap.swap WHERE id = 1;
 INSERT INTO cap.swap VALUES (1);
+COMMIT;
+DELETE FROM cap.swap WHERE id = 2;
+INSERT INTO cap.swap VALUES (2);
 SELECT cap.check('swap');
+DROP TABLE cap.swap;
 
 -- one row changed again and again is one key, others in between part it
 BEGIN;
@@ -416,7 +424,7 @@ BEGIN
 	END LOOP;
 END
 $$;
-SELECT cap.check('person');
+SELECT cap.check('person') ~ '^right: 4286 keys in [1-9] rows$' AS is_right;
 
 -- what a large statement captures is not kept in memory
 BEGIN;
@@ -424,7 +432,7 @@ SELECT count(*) FROM (SELECT FROM generate_series(1, 10)) s;
 ALTER TABLE cap.person DISABLE TRIGGER audit_row_person;
 INSERT INTO cap.person (id) SELECT i FROM generate_series(10001, 110000) i;
 SELECT total_bytes < 512 * 1024 AS is_little FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext';
-SELECT count(*) BETWEEN 30 AND 80 AS are_few_rows, max(n) <= 5000 AS are_short, sum(n) FROM iterable.change WHERE xid = pg_current_xact_id();
+SELECT count(*) BETWEEN 30 AND 80 AS are_few_rows, max(n) <= 5000 AS are_short, sum(n) BETWEEN 90000 AND 99999 AS are_most FROM iterable.change WHERE xid = pg_current_xact_id();
 SAVEPOINT a;
 UPDATE cap.person SET plan = 'x' WHERE id > 10000;
 ROLLBACK TO a;
@@ -491,6 +499,8 @@ SELECT cap.check('town');
 DROP TABLE cap.town;
 
 -- a cursor that is held, and procedures that commit and roll back
+TRUNCATE cap.person;
+SELECT cap.check('person');
 CREATE PROCEDURE cap.commits() LANGUAGE plpgsql AS $$
 BEGIN
 	FOR i IN 1001..1006 LOOP
@@ -588,7 +598,8 @@ BEGIN
 END
 $$;
 CALL cap.combine('{0,1,40}');
-SELECT cap.check('wide');
+SELECT count(*) FROM cap.log('wide');
+SELECT cap.check('wide', false);
 TRUNCATE cap.wide;
 SELECT cap.check('wide');
 
@@ -676,7 +687,7 @@ SELECT cap.check('person', false), cap.check('wide', false);
 CALL cap.model(0.4, 200);
 SELECT count(*) > 1000 AS is_much FROM cap.audit;
 SELECT cap.check('person', false), cap.check('wide', false);
-DROP TABLE cap.wide;
+DROP TABLE cap.wide CASCADE;
 
 /* ------------------------------------------------------------------------
  * Several syncs on one table
@@ -708,7 +719,7 @@ SELECT cap.check('account_code');
 -- a dropped sync is captured for no more
 SELECT iterable_drop_sync('account_code');
 UPDATE cap.account SET c = 'c4', code = 'z';
-SELECT cap.check('account_code') ~ 'right: 0 keys|captured .*, expected' AS nothing;
+SELECT count(*) FROM cap.log('account_code');
 DROP TABLE cap.account;
 
 /* ------------------------------------------------------------------------
@@ -765,6 +776,7 @@ UPDATE cap.sum SET a = a + 1 WHERE id = 2;
 SELECT cap.check('sum');
 
 -- the mapped column is gone: every change counts, until it is back
+ALTER TABLE cap.sum DISABLE TRIGGER audit_row_sum;
 ALTER TABLE cap.sum RENAME parity TO odd;
 UPDATE cap.sum SET a = a + 2 WHERE id = 1;
 UPDATE cap.sum SET a = a WHERE id = 2;
@@ -774,7 +786,6 @@ UPDATE cap.sum SET a = a + 2;
 SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('sum');
 
 -- the key column is gone: it is said once a (sub)transaction that the key is lost, until it is back
-ALTER TABLE cap.sum DISABLE TRIGGER audit_row_sum;
 UPDATE cap.seen SET seq = (SELECT max(seq) FROM iterable.change) WHERE sync = 'sum';
 ALTER TABLE cap.sum RENAME id TO number;
 INSERT INTO cap.sum (a) VALUES (5), (6), (7);
@@ -850,10 +861,10 @@ END
 $$;
 INSERT INTO cap.key VALUES
 	(1, NULL, '', -32768, -2147483648, -9223372036854775808, '-0.000', '', '', '00000000-0000-0000-0000-000000000000', 'happy', '-infinity', '-infinity', '-infinity', false),
-	(2, NULL, '', 32767, 2147483647, 9223372036854775807, 'NaN', E'tab\there "quoted" \\ and \u00e9\u4e2d\U0001F600\u0001', E'\n', 'A0EEBC999C0B4EF8BB6D6BB9BD380A11', 'so so', '0044-03-15 BC', '0044-03-15 12:00:00.000001 BC', '0044-03-15 12:00+00 BC', true),
+	(2, NULL, '', 32767, 2147483647, 9223372036854775807, 'NaN', E'tab\there "quoted" \\ and \xc3\xa9\xe4\xb8\xad\xf0\x9f\x98\x80\x01', E'\n', 'A0EEBC999C0B4EF8BB6D6BB9BD380A11', 'so so', '0044-03-15 BC', '0044-03-15 12:00:00.000001 BC', '0044-03-15 12:00+00 BC', true),
 	(3, NULL, '', 0, 0, 0, '1200.50', ' blank ', 'O''Neill', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'it''s "bad"', '2024-02-29', '2024-02-29 23:59:59.999999', '2024-03-31 02:30:00.5+01', true),
 	(4, NULL, '', 1, 1, 1, '1e30', 'NULL', 'null', '12345678-1234-1234-1234-123456789abc', '', 'infinity', 'infinity', '10000-01-01 00:00+00', true);
-SELECT sync, op, key FROM (SELECT sync FROM cap.seen WHERE sync ~ '^key_') s CROSS JOIN LATERAL cap.log(s.sync) ORDER BY sync COLLATE "C", seq, place;
+SELECT sync, op, to_json(key) AS key FROM (SELECT sync FROM cap.seen WHERE sync ~ '^key_') s CROSS JOIN LATERAL cap.log(s.sync) ORDER BY sync COLLATE "C", seq, place;
 SELECT cap.check_keys();
 
 SET DateStyle = 'German, DMY';
@@ -879,7 +890,6 @@ SELECT cap.check_keys();
 RESET ALL;
 
 -- equal numbers that are written in other ways have one key
-UPDATE cap.key SET k_numeric = '0';
 BEGIN;
 DELETE FROM cap.key WHERE n = 2;
 UPDATE cap.key SET k_numeric = 100;
@@ -920,7 +930,7 @@ UPDATE cap.sale SET id = 200 WHERE id = 5;
 UPDATE cap.sale_n SET region = 's' WHERE id = 200;
 SELECT op, key FROM cap.log('sale');
 SELECT cap.check('sale');
-INSERT INTO cap.sale VALUES (1, 's', 'x', 5), (7, 'n') ON CONFLICT (id, region) DO UPDATE SET amount = excluded.amount;
+INSERT INTO cap.sale VALUES (1, 's', 'x', 5), (7, 'n', NULL, 5) ON CONFLICT (id, region) DO UPDATE SET amount = excluded.amount;
 MERGE INTO cap.sale s USING (VALUES (1), (7), (8)) v (id) ON s.id = v.id AND s.region IN ('n', 's')
 	WHEN MATCHED AND s.id = 7 THEN UPDATE SET region = 's'
 	WHEN MATCHED THEN DELETE
@@ -1001,9 +1011,9 @@ CREATE SEQUENCE evil.change_segment;
 SET search_path = evil, pg_temp, pg_catalog;
 INSERT INTO cap.person VALUES (1), (2);
 UPDATE cap.person SET plan = 'x';
-INSERT INTO cap.key SELECT 5, NULL, '', 5, 5, 5, 5, '5', '5', '12345678-1234-1234-1234-123456789abd', 'so so', '2020-01-01', '2020-01-01', '2020-01-01', true;
+INSERT INTO cap.key SELECT 5, NULL, '', 5, 5, 5, 5, '5', '5', '12345678-1234-1234-1234-123456789abd', 'it''s "bad"', '2020-01-01', '2020-01-01', '2020-01-01', true;
 RESET search_path;
-SELECT cap.check('person');
+SELECT cap.check('person'), cap.check_keys();
 SET search_path = '';
 DELETE FROM cap.person;
 RESET search_path;
@@ -1061,6 +1071,7 @@ DECLARE
 BEGIN
 	EXECUTE 'CREATE TRIGGER misuse ' || definition;
 	EXECUTE statement;
+	DROP TRIGGER misuse ON cap.misuse;
 	RETURN 'nothing happened';
 EXCEPTION
 	WHEN OTHERS THEN
@@ -1069,22 +1080,22 @@ EXCEPTION
 END
 $$;
 SELECT iterable_capture();
-SELECT cap.try($$BEFORE INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}', '*')$$);
-SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH STATEMENT EXECUTE FUNCTION iterable_capture('1', '{id}', '*')$$);
-SELECT cap.try($$INSTEAD OF INSERT ON cap.misuse_view FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}', '*')$$, 'INSERT INTO cap.misuse_view VALUES (1)');
-SELECT cap.try($$BEFORE TRUNCATE ON cap.misuse EXECUTE FUNCTION iterable_capture('1', '{id}', '*')$$, 'TRUNCATE cap.misuse');
+SELECT cap.try($$BEFORE INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id}', '*')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH STATEMENT EXECUTE FUNCTION iterable_capture('0', '{id}', '*')$$);
+SELECT cap.try($$INSTEAD OF INSERT ON cap.misuse_view FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id}', '*')$$, 'INSERT INTO cap.misuse_view VALUES (1)');
+SELECT cap.try($$BEFORE TRUNCATE ON cap.misuse EXECUTE FUNCTION iterable_capture('0', '{id}', '*')$$, 'TRUNCATE cap.misuse');
 SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture()$$);
-SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}')$$);
-SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}', '*', 'more')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id}')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id}', '*', 'more')$$);
 SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('one', '{id}', '*')$$);
-SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', 'id', '*')$$);
-SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id,NULL}', '*')$$);
-SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{}', '*')$$);
-SELECT cap.try(format($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', %L, '*')$$, array_fill('id'::text, '{32}')));
-SELECT cap.try(format($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', %L, '*')$$, array_fill('id'::text, '{1000}')));
-SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{id}', '{{id,name},{id,name}}')$$);
-SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('1', '{ctid}', '*')$$);
-SELECT cap.try($$AFTER UPDATE ON cap.misuse FOR EACH ROW WHEN (OLD.id > 0) EXECUTE FUNCTION iterable_capture('1', '{id}', '{nothing}')$$,
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', 'id', '*')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id,NULL}', '*')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{}', '*')$$);
+SELECT cap.try(format($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', %L, '*')$$, array_fill('id'::text, '{32}')));
+SELECT cap.try(format($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', %L, '*')$$, array_fill('id'::text, '{1000}')));
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id}', '{{id,name},{id,name}}')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{ctid}', '*')$$);
+SELECT cap.try($$AFTER UPDATE ON cap.misuse FOR EACH ROW WHEN (OLD.id > 0) EXECUTE FUNCTION iterable_capture('0', '{id}', '{nothing}')$$,
 	'INSERT INTO cap.misuse VALUES (1); UPDATE cap.misuse SET id = 2');
 -- the failed ones have left nothing that a right one would trip over
 CALL cap.start('misuse', 'cap.person', 'id', '{plan}');

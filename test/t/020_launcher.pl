@@ -19,7 +19,7 @@ my $node = start_cluster(
 restart_after_crash = on
 max_prepared_transactions = 5
 log_min_messages = debug1
-iterable_sync.worker_idle_timeout = 1
+iterable_sync.worker_idle_timeout = 2
 iterable_sync.rescan_interval = 3600
 });
 
@@ -82,6 +82,20 @@ sub goes
 	return wait_until(sub { worker_of($dbname) eq '' }, $what, 15);
 }
 
+# Have a worker that has its whole idle time before it.
+sub bring_worker
+{
+	my ($dbname, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	$node->poll_query_until('postgres', qq{
+		SELECT count(*) = 0 FROM pg_stat_activity
+		WHERE backend_type = 'iterable_sync worker' AND datname = '$dbname'})
+	  or die "the worker of $dbname does not go";
+	capture($dbname);
+	return comes($dbname, $what // 'there is a worker');
+}
+
 # Run a statement with a worker in the database that it wants for itself.
 sub with_worker
 {
@@ -90,8 +104,7 @@ sub with_worker
 	my $took;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-	capture($dbname);
-	comes($dbname, "$sql: there is a worker");
+	bring_worker($dbname, "$sql: there is a worker");
 	$started = time();
 	$node->safe_psql('postgres', $sql);
 	$took = time() - $started;
@@ -174,49 +187,63 @@ $node->safe_psql('postgres', q{COMMIT PREPARED 'prepared'});
 usleep(300_000);
 ok(!looked_at('postgres'), 'but not where the extension is not installed');
 
-# Commit at the very time at which the worker goes.  It must look once more,
-# or another must come: the worker's state changes only when it runs.
+# Commit while a worker that was sent to look is about to go.  It must stay, or
+# another must come at once and not with the next rescan: a request for a run
+# stands no longer than that.
+$node->append_conf('postgresql.conf', q{
+iterable_sync.worker_idle_timeout = 1
+iterable_sync.rescan_interval = 4
+});
+$node->reload;
 $node->safe_psql('one', q{
-	CREATE FUNCTION looked_since(since timestamptz) RETURNS boolean
+	CREATE TABLE empty (id int PRIMARY KEY, email text);
+	SELECT iterable_create_sync('asked', 'nowhere', 'empty', 'user', 'id', 'email',
+		schedule => 'manual');
+	SELECT iterable_enable_sync('asked', 'updates_only');
+
+	CREATE FUNCTION has_worker() RETURNS boolean
 	LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM pg_stat_clear_snapshot();
 		PERFORM FROM pg_stat_activity
-		WHERE backend_type = 'iterable_sync worker'
-			AND datname = current_database() AND state_change > since;
+		WHERE backend_type = 'iterable_sync worker' AND datname = current_database();
 		RETURN FOUND;
 	END $$;
 
 	CREATE PROCEDURE race(rounds int) LANGUAGE plpgsql AS $$
 	DECLARE
-		before timestamptz;
-		linger interval;
+		asked timestamptz;
 	BEGIN
 		FOR i IN 1..rounds LOOP
-			INSERT INTO t SELECT max(id) + 1 FROM t;
-			before := clock_timestamp();
-			COMMIT;
-			WHILE NOT looked_since(before) LOOP
-				IF clock_timestamp() > before + interval '5 s' THEN
-					RAISE EXCEPTION 'wake-up % was lost', i;
-				END IF;
+			WHILE has_worker() LOOP
+				PERFORM pg_sleep(0.01);
+			END LOOP;
+			WHILE NOT has_worker() LOOP
 				PERFORM pg_sleep(0.001);
 			END LOOP;
-			IF linger IS NULL THEN
-				WHILE looked_since('-infinity') LOOP
-					PERFORM pg_sleep(0.001);
-				END LOOP;
-				linger := clock_timestamp() - before;
-				CONTINUE;
-			END IF;
-			before := before + linger - random() * interval '8 ms';
-			PERFORM pg_sleep(extract(epoch FROM before - clock_timestamp()) - 0.005);
-			WHILE clock_timestamp() < before LOOP
+			PERFORM pg_sleep(0.02 * random());
+
+			PERFORM iterable_run('asked');
+			asked := clock_timestamp();
+			COMMIT;
+			LOOP
+				PERFORM FROM iterable.sync_state WHERE run_requested;
+				EXIT WHEN NOT FOUND;
+				IF clock_timestamp() > asked + interval '2 s' THEN
+					RAISE EXCEPTION 'wake-up % was lost', i;
+				END IF;
+				COMMIT;
+				PERFORM pg_sleep(0.001);
 			END LOOP;
 		END LOOP;
 	END $$;
 });
-is(sql_error($node, 'CALL race(30)', 'one'), '', 'no wake-up is lost');
+is(sql_error($node, 'CALL race(10)', 'one'), '', 'no wake-up is lost');
+$node->append_conf('postgresql.conf', q{
+iterable_sync.worker_idle_timeout = 2
+iterable_sync.rescan_interval = 3600
+});
+$node->reload;
 
 ### Statements that want a database for themselves
 
@@ -238,8 +265,7 @@ usleep(500_000);
 ok(!logged(qr/FATAL/), 'no worker was sent to a database that is gone');
 
 # Not before a transaction block has ended.
-capture('two');
-comes('two', 'there is a worker');
+bring_worker('two');
 my $session = $node->background_psql('postgres');
 $session->query_safe('BEGIN');
 $session->query_safe('ALTER DATABASE two RENAME TO three');
@@ -255,8 +281,7 @@ comes('two', 'and when the session that held it off has died');
 eval { $session->quit };
 
 $node->safe_psql('postgres', 'CREATE ROLE stranger');
-capture('two');
-comes('two', 'there is a worker');
+bring_worker('two');
 my $worker = worker_of('two');
 like(
 	sql_error($node, "SET ROLE stranger;\nDROP DATABASE two"),
@@ -282,8 +307,7 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend($worker, 5000)");
 comes('two', 'a worker that was terminated comes back');
 isnt(worker_of('two'), $worker, 'as another process');
 
-capture('one');
-comes('one', 'there is a worker');
+bring_worker('one');
 skip_log();
 kill('KILL', worker_of('one'));
 wait_until(sub { logged(qr/database system is ready to accept connections/) },
@@ -358,8 +382,7 @@ foreach my $dbname (qw(one two three))
 
 $node->append_conf('postgresql.conf', 'iterable_sync.max_databases = 64');
 $node->restart;
-capture('one');
-comes('one', 'there is a worker');
+bring_worker('one');
 my $started = time();
 $node->stop('fast');
 cmp_ok(time() - $started, '<', 3, 'a fast stop is fast with a worker running');
