@@ -48,12 +48,19 @@ is_gate_ask(const IsConnection *connection, int64 now_us)
 		return 0;
 	if (gate->refused_key != connection->key_digest ||
 		now_us >= gate->next_probe)
-	{
-		gate->refused_key = connection->key_digest;
-		gate->next_probe = now_us + PROBE_INTERVAL_US;
 		return 0;
-	}
 	return gate->next_probe - now_us;
+}
+
+void
+is_gate_pass(const IsConnection *connection, int64 now_us)
+{
+	Gate	   *gate = find_gate(connection);
+
+	if (gate == NULL || !gate->stopped)
+		return;
+	gate->refused_key = connection->key_digest;
+	gate->next_probe = now_us + PROBE_INTERVAL_US;
 }
 
 bool

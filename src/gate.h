@@ -15,11 +15,13 @@
 #include "connection.h"
 
 /*
- * May a request leave over this connection?  0 if so (on a stopped connection
- * it is this minute's probe), else microseconds to wait.  No transaction
- * needed: what is_gate_load() has read counts.
+ * May a request leave over this connection?  0 if so, else microseconds to
+ * wait.  No transaction needed: what is_gate_load() has read counts.
  */
 extern int64 is_gate_ask(const IsConnection *connection, int64 now_us);
+
+/* One leaves: on a stopped connection it is this minute's probe. */
+extern void is_gate_pass(const IsConnection *connection, int64 now_us);
 
 /* Read what is known of a connection (in a transaction). */
 extern void is_gate_load(const IsConnection *connection);

@@ -51,8 +51,11 @@ ask_to_send(IsRun *run, IsEndpoint endpoint, int64 *counted)
 	wait = is_gate_ask(run->connection, now);
 	if (wait > 0)
 		return Min(wait, KEY_LOOK_INTERVAL);
-	return is_pacer_ask(run->connection->rate_group, endpoint,
+	wait = is_pacer_ask(run->connection->rate_group, endpoint,
 						run->connection->rate[endpoint], counted);
+	if (wait == 0)
+		is_gate_pass(run->connection, now);
+	return wait;
 }
 
 static void

@@ -113,8 +113,8 @@ disable() { query "SELECT iterable_disable_sync('$1')" >/dev/null; }
 wait_for()
 {
 	local result
-	result=$(query "SELECT done, failures, reason FROM iterable_wait('$1', '${2:-20 minutes}')")
-	[[ $result == "t 0 "* ]] || die "sync $1 did not finish: $result"
+	result=$(query "SELECT done, failures, coalesce(reason, '') FROM iterable_wait('$1', '${2:-20 minutes}')")
+	[ "$result" = "t 0 " ] || die "sync $1 did not finish: $result"
 }
 
 worker_pid()
@@ -140,6 +140,9 @@ new_emulator()
 # control METHOD PATH [JSON]
 control() { ask control "$@"; }
 ask() { perl "$top/test/bench/emulator.pl" "$1" "$emulator" "${@:2}"; }
+
+# An e-mail project takes events of users only that it knows.
+seed_users() { control POST seed "{\"pgbench\":{\"from\":1,\"to\":$1,\"emailFormat\":\"customer%d@example.com\"}}" >/dev/null; }
 
 # ----------------------------------------------------------------
 # Samples

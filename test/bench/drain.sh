@@ -28,6 +28,7 @@ drain()
 	local object=$1 series=$2 rows=$3 prefix=/api/users began ended worker cpu emulator_cpu accepted
 	[ "$object" = user ] || prefix=/api/events
 	control POST reset >/dev/null
+	[ "$object" = user ] || seed_users $((million * 6 / 5))
 	query "CHECKPOINT"
 	worker=$(worker_pid)
 	while [ -z "$worker" ]; do

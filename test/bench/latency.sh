@@ -64,6 +64,7 @@ latency()
 	new_database "latency_$3"
 	new_emulator --users-rate 0 --events-rate 0
 	control POST config '{"recordBodies":true}' >/dev/null
+	seed_users 2000
 	connect emulator "$emulator" "users_rate => ${4:-1000}, events_rate => 1000"
 	make_table live 2000
 	make_sync live live "$2" emulator

@@ -15,6 +15,7 @@ for latency in 0 300; do
 	new_database "pacing_$latency"
 	new_emulator
 	control POST config "{\"latencyMs\":$latency}" >/dev/null
+	seed_users $((seconds * 10000 + 30000))
 	connect emulator "$emulator"
 	make_table t $((seconds * 10000 + 30000))
 	query "VACUUM ANALYZE t"

@@ -292,6 +292,53 @@ recovery_keeps_the_limit(void **state)
 	check_window(10, SECOND);
 }
 
+static int
+compare_times(const void *a, const void *b)
+{
+	int64_t		left = *(const int64_t *) a;
+	int64_t		right = *(const int64_t *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+/* A connection had to be made first: what counts is when they leave. */
+static void
+late_departures_count_when_they_leave(void **state)
+{
+	int64_t		counted[10];
+	int64_t		leaves[10];
+	int			npending = 0;
+	int64_t		now = START;
+
+	srandom(7);
+	for (int i = 0; i < 100000; i++)
+	{
+		now += random() % 20000;
+		for (int k = 0; k < npending; k++)
+			if (leaves[k] <= now)
+			{
+				is_pacer_left(&pacer, counted[k], leaves[k]);
+				times[ntimes++] = leaves[k];
+				npending--;
+				counted[k] = counted[npending];
+				leaves[k] = leaves[npending];
+				k--;
+			}
+		if (npending < 10 && is_pacer_take(&pacer, 5, now) == 0)
+		{
+			counted[npending] = now;
+			leaves[npending++] = now + random() % (SECOND / 2);
+		}
+	}
+	assert_true(ntimes > 1000);
+	qsort(times, ntimes, sizeof(times[0]), compare_times);
+	check_window(5, SECOND);
+
+	/* one that nobody knows changes nothing */
+	is_pacer_left(&pacer, START - 1, now + SECOND);
+	assert_int_equal(is_pacer_take(&pacer, 5, now + 2 * SECOND), 0);
+}
+
 int
 main(void)
 {
@@ -308,6 +355,7 @@ main(void)
 		cmocka_unit_test_setup(slows_down_after_429, start),
 		cmocka_unit_test_setup(recovers_when_quiet, start),
 		cmocka_unit_test_setup(recovery_keeps_the_limit, start),
+		cmocka_unit_test_setup(late_departures_count_when_they_leave, start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
