@@ -35,7 +35,19 @@
 /* Rows of the first chunk, before it is known how large they are. */
 #define FIRST_CHUNK_ROWS 100
 
-/* Load sync, connection and renderer as they are now (in a transaction). */
+void
+is_run_load_connection(IsRun *run)
+{
+	MemoryContext old;
+
+	run->connection = NULL;
+	MemoryContextReset(run->connection_context);
+	old = MemoryContextSwitchTo(run->connection_context);
+	run->connection = is_connection_get(run->sync->connection, run->sync->owner);
+	MemoryContextSwitchTo(old);
+	is_gate_load(run->connection);
+}
+
 void
 is_run_load_definition(IsRun *run)
 {
@@ -45,7 +57,6 @@ is_run_load_definition(IsRun *run)
 		is_render_destroy(run->renderer);
 	run->renderer = NULL;
 	MemoryContextReset(run->sync_context);
-	run->connection = NULL;
 
 	old = MemoryContextSwitchTo(run->sync_context);
 	run->sync = is_catalog_get_sync_by_id(run->sync_id);
@@ -53,10 +64,10 @@ is_run_load_definition(IsRun *run)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the sync has been dropped")));
-	run->connection = is_connection_get(run->sync->connection, run->sync->owner);
+	is_run_load_connection(run);
 	run->endpoint = is_render_endpoint(run->sync);
-	run->renderer = is_render_create(run->sync, run->connection->project_type);
-	is_gate_load(run->connection);
+	run->project_type = run->connection->project_type;
+	run->renderer = is_render_create(run->sync, run->project_type);
 	MemoryContextSwitchTo(old);
 }
 
@@ -83,6 +94,8 @@ is_run_create(int32 sync_id, IsHttp *http)
 	run->sync_id = sync_id;
 	run->sync_context = AllocSetContextCreate(context, "iterable_sync run definition",
 											  ALLOCSET_DEFAULT_SIZES);
+	run->connection_context = AllocSetContextCreate(context, "iterable_sync run connection",
+													ALLOCSET_SMALL_SIZES);
 	run->state_context = AllocSetContextCreate(context, "iterable_sync run state",
 											   ALLOCSET_DEFAULT_SIZES);
 	run->claims = is_batch_claims_create();
@@ -169,7 +182,7 @@ is_run_advance(IsRun *run, bool stop)
 	if (is_gate_stopped(run->connection) && run->sending == 0)
 	{
 		is_txn_begin();
-		is_run_load_definition(run);
+		is_run_load_connection(run);
 		is_txn_commit();
 	}
 

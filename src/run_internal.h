@@ -46,8 +46,10 @@ struct IsRun
 	IsHttp	   *http;
 	int32		sync_id;
 	IsSync	   *sync;
-	MemoryContext sync_context; /* sync, renderer, connection */
+	MemoryContext sync_context; /* sync, renderer */
 	IsRenderer *renderer;
+	IsProjectType project_type; /* that the renderer was made for */
+	MemoryContext connection_context;
 	IsConnection *connection;
 	IsEndpoint	endpoint;
 
@@ -102,7 +104,11 @@ is_run_place_after(IsPlace a, IsPlace b)
 	return a.seq > b.seq || (a.seq == b.seq && a.offset > b.offset);
 }
 
-/* run.c: load sync, connection and renderer as they are (in a transaction). */
+/*
+ * run.c: load the connection, or sync, connection and renderer, as they are
+ * now; rights are checked anew (in a transaction).
+ */
+extern void is_run_load_connection(IsRun *run);
 extern void is_run_load_definition(IsRun *run);
 
 /*

@@ -99,7 +99,10 @@ is_run_start_window(IsRun *run)
 	is_txn_begin();
 	reload_state(run);
 	state = run->state;
-	if (run->sync == NULL || run->sync->version != state->version)
+	if (run->sync != NULL)
+		is_run_load_connection(run);
+	if (run->sync == NULL || run->sync->version != state->version ||
+		run->project_type != run->connection->project_type)
 		is_run_load_definition(run);
 
 	run->resumed = state->window_end != NULL;

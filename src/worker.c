@@ -243,7 +243,7 @@ take_error(Entry *entry, ErrorData *error)
 {
 	bool		person = needs_person(error->sqlerrcode);
 	char	   *text = psprintf("%s%s%s", error->message,
-								error->hint ? " " : "", error->hint ? error->hint : "");
+								error->hint ? ". " : "", error->hint ? error->hint : "");
 
 	if (entry->errors == 0)
 		ereport(LOG,

@@ -402,7 +402,7 @@ sub write_key
 }
 
 write_key('canary-wrong');
-my $forbidden = scene('forbidden', key_file => $key_file, users_rate => '0.3');
+my $forbidden = scene('forbidden', key_file => $key_file, users_rate => '0.3', rate_group => 'shared');
 $forbidden->script({ status => 403, body => { code => 'Forbidden', msg => 'Key canary-wrong must not' } });
 insert('forbidden', 1);
 wait_until(sub { status('forbidden') =~ /^paused/ }, '403: stops the connection');

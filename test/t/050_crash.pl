@@ -41,14 +41,6 @@ sub sql
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-sub everything_arrives
-{
-	my ($sync, $what) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return is(sql("SELECT * FROM iterable_wait('$sync')"), 't|0|', $what);
-}
-
 sub worker
 {
 	return sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'iterable_sync worker'
@@ -117,7 +109,7 @@ sub hangs
 ### A request whose verdict was never recorded: A, B (applied), A again
 
 sql(q{INSERT INTO people SELECT i, 'p' || i || '@example.com', 'A' FROM generate_series(1, 3) i});
-everything_arrives('people', 'the first rows are accepted');
+synced($node, 'people', 'the first rows are accepted');
 remember_requests();
 $emulator->script({ path => $users_path, action => 'apply_then_hang' });
 sql(q{UPDATE people SET state = 'B' WHERE id = 1});
@@ -131,7 +123,7 @@ is(sql(q{SELECT window_end IS NOT NULL FROM iterable.sync_state JOIN iterable.sy
 	't', 'the window is recorded as open');
 remember_requests();
 kill_worker();
-everything_arrives('people', 'after the crash everything arrives');
+synced($node, 'people', 'after the crash everything arrives');
 my @requests = requests_to($users_path);
 like($requests[0]{body}, qr/"p1\@example\.com"/, 'what was under way goes first');
 unlike($requests[0]{body}, qr/"p2\@example\.com"/, 'and alone');
@@ -147,7 +139,7 @@ sql(q{UPDATE people SET state = 'B' WHERE id = 1});
 hangs('again a request is applied and has no answer');
 sql(q{UPDATE people SET state = 'A' WHERE id = 1});
 sql(q{SELECT pg_terminate_backend(} . worker() . q{, 5000)});
-everything_arrives('people', 'after the end of the worker everything arrives');
+synced($node, 'people', 'after the end of the worker everything arrives');
 is(fields_of('p1@example.com')->{state}, 'A', 'Iterable has A again');
 
 ### A window of several requests, the first of which hangs
@@ -163,7 +155,7 @@ sql(q{UPDATE orders SET total = -1 WHERE id = 4400});
 sql(q{INSERT INTO orders (email, total) VALUES ('user1@example.com', 7)});
 remember_requests();
 kill_worker();
-everything_arrives('orders', 'after the crash everything arrives');
+synced($node, 'orders', 'after the crash everything arrives');
 ($hanging) = $emulator->requests($hanging->{n} - 1);
 is($hanging->{rows}, 1000, 'a full request was under way');
 @requests = requests_to($events_path);
@@ -185,8 +177,8 @@ my $started = time();
 $node->stop('fast');
 cmp_ok(time() - $started, '<', 3, 'a fast stop does not wait for them');
 $node->start;
-everything_arrives('orders', 'the event was not lost');
-everything_arrives('people', 'nor was the user');
+synced($node, 'orders', 'the event was not lost');
+synced($node, 'people', 'nor was the user');
 is($emulator->stats->{events}, 4502, 'it is there');
 is(fields_of('p3@example.com')->{state}, 'D', 'so is the user');
 
@@ -202,8 +194,8 @@ usleep(200_000);
 kill('CONT', $worker);
 $node->stop('immediate', fail_ok => 1);
 $node->start;
-everything_arrives('orders', 'after an immediate stop the event arrives');
-everything_arrives('people', 'so does the user');
+synced($node, 'orders', 'after an immediate stop the event arrives');
+synced($node, 'people', 'so does the user');
 is($emulator->stats->{events}, 4503, 'it is there');
 is(fields_of('p3@example.com')->{state}, 'E', 'so is the user');
 
@@ -247,7 +239,7 @@ $node->stop('immediate', fail_ok => 1);
 eval { $second->quit };
 $node->start;
 is(sql('SELECT state FROM people WHERE id = 3'), 'G', 'what was sent has outlived the crash');
-everything_arrives('people', 'everything arrives');
+synced($node, 'people', 'everything arrives');
 
 ### Under load
 
@@ -322,8 +314,8 @@ foreach my $death ('worker', 'backend', 'immediate', 'worker', 'fast')
 	kill('TERM', $load);
 	waitpid($load, 0);
 }
-everything_arrives('people', 'after five ends of the server everything of the users arrives');
-everything_arrives('orders', 'and everything of the events');
+synced($node, 'people', 'after five ends of the server everything of the users arrives');
+synced($node, 'orders', 'and everything of the events');
 is(sql('SELECT count(*) FROM iterable.failure'), '0', 'there are no failures');
 
 my %people = map { split /\|/ } split /\n/, sql('SELECT email, n FROM people');
