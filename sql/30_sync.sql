@@ -1,5 +1,7 @@
 /* ------------------------------------------------------------------------
  * Definitions: what is dumped.  Written by the configuration functions only.
+ * No foreign keys between them: a parallel pg_restore loads extensions' tables
+ * in any order, with their constraints in place.
  * ------------------------------------------------------------------------ */
 
 CREATE TABLE iterable.source (
@@ -17,7 +19,7 @@ CREATE TABLE iterable.sync (
 	name text NOT NULL UNIQUE CHECK (name <> ''),
 	owner regrole NOT NULL,
 	connection name NOT NULL,
-	source_id integer NOT NULL REFERENCES iterable.source,
+	source_id integer NOT NULL,
 	object text NOT NULL CHECK (object IN ('user', 'event')),
 	mode text NOT NULL CHECK (mode IN ('insert', 'update', 'upsert')),
 	schedule text NOT NULL,
@@ -34,7 +36,7 @@ COMMENT ON COLUMN iterable.sync.match_field IS 'column that holds the identifier
 COMMENT ON COLUMN iterable.sync.version IS 'goes up with every change of the sync or its mappings; a worker rebuilds its plan when it differs';
 
 CREATE TABLE iterable.mapping (
-	sync_id integer NOT NULL REFERENCES iterable.sync ON DELETE CASCADE,
+	sync_id integer NOT NULL,
 	destination text NOT NULL,
 	column_name name,
 	constant text,

@@ -35,6 +35,7 @@
 #include "capture.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
@@ -51,6 +52,7 @@
 
 #include "change_log.h"
 #include "compat.h"
+#include "iterable_sync.h"
 #include "key.h"
 #include "launcher.h"
 
@@ -346,6 +348,10 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
+			/* This transaction has dropped the extension. */
+			if (buffers && !OidIsValid(get_namespace_oid(IS_SCHEMA, true)))
+				buffers = NULL;
+
 			for (CaptureBuffer *buffer = buffers; buffer; buffer = buffer->next)
 				flush_buffer(buffer);
 

@@ -182,15 +182,19 @@ names_datum(const List *names)
 										   false, TYPALIGN_CHAR));
 }
 
-/* Find or make the row of a source, and keep it from going away. */
+/*
+ * Find or make the row of a source, and keep it from going away.  The update
+ * to itself, rather than a lock, makes a session fail that wants to drop it in
+ * an older snapshot: it would not see our sync.
+ */
 static int32
 get_source(Oid relid, const List *key_columns)
 {
 	static IsQuery find =
-		IS_QUERY("SELECT source_id FROM iterable.source "
+		IS_QUERY("UPDATE iterable.source SET key_columns = key_columns "
 				 "WHERE schema_name OPERATOR(pg_catalog.=) $1 "
 				 "AND table_name OPERATOR(pg_catalog.=) $2 "
-				 "AND key_columns OPERATOR(pg_catalog.=) $3 FOR KEY SHARE",
+				 "AND key_columns OPERATOR(pg_catalog.=) $3 RETURNING source_id",
 				 3, NAMEOID, NAMEOID, NAMEARRAYOID);
 	static IsQuery make =
 		IS_QUERY("INSERT INTO iterable.source (schema_name, table_name, key_columns) "
@@ -447,6 +451,8 @@ iterable_drop_sync(PG_FUNCTION_ARGS)
 		IS_QUERY("DELETE FROM iterable.sync_failure "
 				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
 		IS_QUERY("DELETE FROM iterable.sync_run "
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
+		IS_QUERY("DELETE FROM iterable.mapping "
 				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
 		IS_QUERY("DELETE FROM iterable.sync "
 				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),

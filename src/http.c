@@ -460,7 +460,7 @@ ms_until(int64 then, int64 now)
 }
 
 bool
-is_http_wait(IsHttp *http, long timeout_ms)
+is_http_wait(IsHttp *http, long timeout_ms, bool ignore_latch)
 {
 	static uint32 wait_event = 0;
 	int64		deadline = PG_INT64_MAX;
@@ -473,6 +473,7 @@ is_http_wait(IsHttp *http, long timeout_ms)
 
 	do
 	{
+		WaitEventSet *set;
 		WaitEvent	events[16];
 		long		wait_ms;
 		int64		now;
@@ -488,8 +489,9 @@ is_http_wait(IsHttp *http, long timeout_ms)
 		if (http->timer_at >= 0)
 			wait_ms = Min(wait_ms, ms_until(http->timer_at, now));
 
-		n = WaitEventSetWait(wait_set(http), wait_ms, events, lengthof(events),
-							 wait_event);
+		set = wait_set(http);
+		ModifyWaitEvent(set, 0, WL_LATCH_SET, ignore_latch ? NULL : MyLatch);
+		n = WaitEventSetWait(set, wait_ms, events, lengthof(events), wait_event);
 		for (int i = 0; i < n; i++)
 		{
 			int			ready = 0;
@@ -583,7 +585,7 @@ wait_for_answer(IsHttp *http, void *owner)
 	PG_TRY();
 	{
 		while (http->in_flight > 0 && dlist_is_empty(&http->done))
-			if (is_http_wait(http, -1))
+			if (is_http_wait(http, -1, false))
 				latch_set = true;
 	}
 	PG_CATCH();

@@ -97,8 +97,12 @@ extern int	is_http_in_flight(IsHttp *http);
  * whatever comes first; drives the transfers.  Exits on postmaster death,
  * resets the latch, runs CHECK_FOR_INTERRUPTS().  Call it only outside of
  * critical work.  Returns true if the latch was set.
+ *
+ * With ignore_latch the latch is left as it is, and those who set it save
+ * themselves the signal: for short waits only, since a request to end waits
+ * as well.
  */
-extern bool is_http_wait(IsHttp *http, long timeout_ms);
+extern bool is_http_wait(IsHttp *http, long timeout_ms, bool ignore_latch);
 
 /* The next finished request's answer, or NULL. */
 extern IsHttpAnswer *is_http_next_answer(IsHttp *http);

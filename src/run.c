@@ -117,6 +117,12 @@ is_run_next_retry(const IsRun *run)
 	return run->state ? run->state->next_retry_at : DT_NOEND;
 }
 
+int
+is_run_patience(const IsRun *run)
+{
+	return run->connection ? 2 * run->connection->request_timeout_ms : 0;
+}
+
 bool
 is_run_stopped(const IsRun *run)
 {

@@ -53,6 +53,9 @@ extern const char *is_run_trouble(const IsRun *run);
 /* When an idle run has a failure to try again; DT_NOEND: never. */
 extern TimestampTz is_run_next_retry(const IsRun *run);
 
+/* How long requests may fail before somebody who waits is told, in ms. */
+extern int	is_run_patience(const IsRun *run);
+
 /* Has Iterable refused the key of its connection? */
 extern bool is_run_stopped(const IsRun *run);
 

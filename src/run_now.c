@@ -20,15 +20,13 @@
 #include "utils/timestamp.h"
 
 #include "catalog.h"
+#include "config.h"
 #include "http.h"
 #include "state.h"
 #include "run.h"
 #include "txn.h"
 
 PG_FUNCTION_INFO_V1(iterable_run_now);
-
-/* How long requests may fail before the caller is told, in ms. */
-#define PATIENCE_MS 60000
 
 /* Run until nothing is left; everything that is pending at the start is. */
 static void
@@ -50,14 +48,16 @@ run_to_the_end(IsRun *run, IsHttp *http)
 			trouble_since = GetCurrentTimestamp();
 		if (trouble != NULL &&
 			(is_run_stopped(run) ||
-			 TimestampDifferenceExceeds(trouble_since, GetCurrentTimestamp(), PATIENCE_MS)))
+			 TimestampDifferenceExceeds(trouble_since, GetCurrentTimestamp(),
+										is_run_patience(run))))
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("the run could not be completed"),
 					 errdetail("%s", trouble),
 					 errhint("What was accepted is recorded; the rest stays pending and goes with the next run.")));
 
-		(void) is_http_wait(http, wait < 0 ? 1000 : (long) ((wait + 999) / 1000));
+		(void) is_http_wait(http, wait < 0 ? 1000 : (long) ((wait + 999) / 1000),
+							false);
 		while ((answer = is_http_next_answer(http)) != NULL)
 		{
 			is_run_take_answer(answer);
@@ -89,7 +89,7 @@ run_or_abandon(IsRun *run, int32 sync_id, IsHttp *http)
  * iterable_run_now(sync text)
  *
  * Commits between its requests, so it cannot be part of a transaction block.
- * Errors: 42704 no such sync; 55000 the sync is disabled or belongs to
+ * Errors: 22004 null; 42704 no such sync; 55000 the sync is disabled or belongs to
  * another server; 55006 another session or the worker runs it; 2D000 in a
  * transaction block; 25006 in recovery; 08006 Iterable cannot be reached or
  * has refused the key.
@@ -97,7 +97,7 @@ run_or_abandon(IsRun *run, int32 sync_id, IsHttp *http)
 Datum
 iterable_run_now(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name = is_config_arg(fcinfo, 0, "sync", true);	/* never strict */
 	bool		atomic = !(fcinfo->context && IsA(fcinfo->context, CallContext)) ||
 		((CallContext *) fcinfo->context)->atomic;
 	MemoryContext context;

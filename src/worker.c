@@ -45,6 +45,9 @@
 /* Another session runs the sync: look again after this. */
 #define LOCKED_PAUSE (US_PER_S / 2)
 
+/* Commits that follow one another closely are looked for together. */
+#define LOOK_PAUSE (US_PER_S / 200)
+
 #define ROTATE_INTERVAL (5 * US_PER_S)
 #define FORGET_INTERVAL (3600 * US_PER_S)
 
@@ -55,6 +58,7 @@ typedef struct Entry
 	IsSyncState *state;			/* as last loaded; NULL: the sync is gone */
 	IsRun	   *run;
 	bool		pending;		/* the log may have something for it */
+	bool		idle;			/* its run had nothing to do when last asked */
 	int64		not_before;		/* after an error; µs */
 	int			errors;			/* in a row */
 	int32		version;		/* at the last error */
@@ -357,13 +361,22 @@ serve(Entry *entry)
 		if (entry->run == NULL)
 			return Max(entry->not_before - now_us(), 1000);
 	}
+	else if (entry->idle && may_run(entry))
+	{
+		/* asking costs a transaction, and what wakes us is mostly others' */
+		wait = until_next_run(entry);
+		if (wait != 0)
+			return wait;
+	}
 
+	entry->idle = false;
 	guarded(entry, advance_run, &result);
 	if (entry->run == NULL)
 		return Max(entry->not_before - now_us(), 1000);
 	if (result != IS_RUN_IDLE)
 		return result == IS_RUN_ANSWER ? -1 : result;
 
+	entry->idle = true;
 	entry->pending = false;
 	if (entry->state)
 	{
@@ -530,6 +543,7 @@ is_worker_main(Datum arg)
 	MemoryContext loop_context;
 	int64		idle_since;
 	int64		look_at = 0;
+	int64		looked_at = 0;
 
 	slot = DatumGetInt32(arg);
 	pqsignal(SIGTERM, die);
@@ -555,6 +569,7 @@ is_worker_main(Datum arg)
 	for (;;)
 	{
 		int64		wait = -1;
+		int64		pause;
 		bool		busy = false;
 		ListCell   *lc;
 
@@ -570,7 +585,9 @@ is_worker_main(Datum arg)
 		if (is_launcher_worker_held(slot))
 			proc_exit(0);
 
-		if (now_us() >= look_at || is_launcher_generation(slot) != served)
+		if (now_us() >= look_at ||
+			(is_launcher_generation(slot) != served &&
+			 now_us() >= looked_at + LOOK_PAUSE))
 		{
 			pgstat_report_activity(STATE_RUNNING, "iterable_sync: looking for changes");
 			if (!look())
@@ -580,7 +597,8 @@ is_worker_main(Datum arg)
 					proc_exit(0);
 				continue;
 			}
-			look_at = now_us() + is_rescan_interval * US_PER_S;
+			looked_at = now_us();
+			look_at = looked_at + is_rescan_interval * US_PER_S;
 		}
 
 		foreach(lc, entries)
@@ -611,7 +629,13 @@ is_worker_main(Datum arg)
 			wait = is_worker_idle_timeout * US_PER_S;
 		wait = Min(wait, Max(0, look_at - now_us()));
 		pgstat_report_activity(STATE_IDLE, NULL);
-		(void) is_http_wait(http, busy ? 0 : (long) ((wait + 999) / 1000));
+
+		/* Until the next look may be, commits need not wake us. */
+		pause = looked_at + LOOK_PAUSE - now_us();
+		if (pause > 0 && !busy)
+			wait = Min(wait, pause);
+		(void) is_http_wait(http, busy ? 0 : (long) ((wait + 999) / 1000),
+							pause > 0);
 		take_answers();
 	}
 }

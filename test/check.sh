@@ -20,7 +20,7 @@ count_regress()
 	add "$ok" "$bad"
 	if [ "$bad" -gt 0 ]; then
 		cat "$log"
-		cat "$tree"/regression.diffs "$tree"/output_iso/regression.diffs 2>/dev/null | head -400 || true
+		cat "$tree"/regression.diffs "$tree"/regression.diffs 2>/dev/null | head -400 || true
 	fi
 	say "   $ok passed, $bad failed"
 }
@@ -45,7 +45,7 @@ tier_isolation()
 
 	say "isolation: what other sessions can do in between"
 	(cd "$tree" && as_postgres "$pgxs/src/test/isolation/pg_isolation_regress" \
-		--inputdir=test --outputdir=output_iso --expecteddir=. --bindir="$bin" \
+		--inputdir=test --outputdir=. --bindir="$bin" \
 		--temp-instance="$work/isolation" --temp-config=test/regress.conf \
 		--dbname=isolation_regression $(names test/specs spec)) >"$work/isolation.log" 2>&1 || status=$?
 	count_regress "$work/isolation.log" $status

@@ -91,22 +91,29 @@ empty()
 	esac
 }
 
-# timed SERIES VARIANT STATEMENT: keeps seconds, WAL and bytes of log
+# timed SERIES VARIANT STATEMENT: keeps seconds, CPU time of the session, WAL
+# and bytes of log
 timed()
 {
 	local before values
 	query "CHECKPOINT"
 	before=$(log_size "$2")
 	values=$(sql <<SQL
+SELECT pg_backend_pid() AS pid \gset
+\setenv SESSION :pid
+\set cpu \`awk '{ print (\$14 + \$15) / 100 }' /proc/\$SESSION/stat\`
 SELECT clock_timestamp() AS t, pg_current_wal_insert_lsn() AS l \gset
 $3;
-SELECT extract(epoch FROM clock_timestamp() - :'t'), pg_current_wal_insert_lsn() - :'l';
+SELECT clock_timestamp() AS u, pg_current_wal_insert_lsn() AS m \gset
+\set after \`awk '{ print (\$14 + \$15) / 100 }' /proc/\$SESSION/stat\`
+SELECT extract(epoch FROM :'u' - timestamptz :'t'), pg_lsn :'m' - pg_lsn :'l', :after - :cpu;
 SQL
 	)
 	# shellcheck disable=SC2086
 	set -- "$1_$2" "$2" $values
 	keep "$1" "$3"
 	keep "$1_wal" "$4"
+	keep "$1_cpu" "$5"
 	keep "$1_log" $(($(log_size "$2") - before))
 }
 
@@ -115,13 +122,15 @@ table()
 {
 	local series=$1 rows=$2 variant
 	shift 2
-	out "| variant | time, ratio | least–greatest | µs a row added | WAL added, MB | log, bytes a row |"
-	out "|---|---|---|---|---|---|"
+	out "| variant | time | least–greatest | CPU time | least–greatest | µs CPU a row added | WAL added, MB | log, bytes a row |"
+	out "|---|---|---|---|---|---|---|---|"
 	for variant; do
-		row '| %s | %.2f | %s | %.2f | %.0f | %.1f |' "$(what "$variant")" \
+		row '| %s | %.2f | %s | %.2f | %s | %.2f | %.0f | %.1f |' "$(what "$variant")" \
 			"$(ratio "${series}_$variant" "${series}_none")" \
 			"$(spread "${series}_$variant" "${series}_none")" \
-			"$(calc "($(median "${series}_$variant") - $(median "${series}_none")) / $rows * 1e6")" \
+			"$(ratio "${series}_${variant}_cpu" "${series}_none_cpu")" \
+			"$(spread "${series}_${variant}_cpu" "${series}_none_cpu")" \
+			"$(calc "($(median "${series}_${variant}_cpu") - $(median "${series}_none_cpu")) / $rows * 1e6")" \
 			"$(calc "($(median "${series}_${variant}_wal") - $(median "${series}_none_wal")) / 1e6")" \
 			"$(calc "$(median "${series}_${variant}_log") / $rows")"
 	done
@@ -141,7 +150,7 @@ out
 out "## Capture"
 out
 out "INSERT … SELECT of $million rows (12 columns, $(query "SELECT round(avg(length(row_to_json(f)::text))) FROM feed f WHERE id % 100 = 0") bytes as JSON) in one transaction;" \
-	"$rounds rounds, interleaved; without trigger $(calc "$(median insert_none)") s, $(calc "$(median insert_none_wal) / 1e6" %.0f) MB of WAL." \
+	"$rounds rounds, interleaved; without trigger $(calc "$(median insert_none)") s ($(calc "$(median insert_none_cpu)") s of CPU), $(calc "$(median insert_none_wal) / 1e6" %.0f) MB of WAL." \
 	"${pgq_note}"
 out
 table insert "$million" $variants
@@ -156,7 +165,7 @@ for _ in $(seq "$rounds"); do
 	done
 done
 out
-out "UPDATE of $updates rows, a mapped column; without trigger $(calc "$(median update_none)") s."
+out "UPDATE of $updates rows, a mapped column; without trigger $(calc "$(median update_none)") s ($(calc "$(median update_none_cpu)") s of CPU)."
 out
 table update "$updates" $variants
 
@@ -185,33 +194,39 @@ SQL
 	chmod 644 "$work/$variant.pgbench"
 	query "VACUUM (FREEZE, ANALYZE) t_$variant"
 done
+# CPU time in ms of the server's processes that have ended
+ended_cpu() { awk '{ print ($16 + $17) * 10 }' "/proc/$(head -1 "$work/data/postmaster.pid")/stat"; }
 for commit in on off; do
 	for _ in $(seq "$rounds"); do
 		for variant in $(shuf -e none noop sync); do
 			query "CHECKPOINT"
 			worker=$(worker_pid)
-			[ -z "$worker" ] || cpu=$(cpu_ms "$worker")
-			tps=$(as_postgres env PGOPTIONS="-c synchronous_commit=$commit" \
+			cpu=$([ -z "$worker" ] || cpu_ms "$worker")
+			ended=$(ended_cpu)
+			as_postgres env PGOPTIONS="-c synchronous_commit=$commit" \
 				"$bin/pgbench" -h "$work" -n -M prepared -c 4 -j 2 -T "$seconds" \
-				-f "$work/$variant.pgbench" "$db" 2>/dev/null | sed -n 's/^tps = \([0-9.]*\).*/\1/p')
+				-f "$work/$variant.pgbench" "$db" >"$work/pgbench.out" 2>&1
+			tps=$(sed -n 's/^tps = \([0-9.]*\).*/\1/p' "$work/pgbench.out")
+			sleep 0.2
 			keep "tps_${commit}_$variant" "$tps"
+			keep "ucpu_${commit}_$variant" "$(calc "($(ended_cpu) - $ended) * 1000 / $seconds / $tps")"
 			if [ "$variant" = sync ] && [ -n "$worker" ] && [ "$worker" = "$(worker_pid)" ]; then
-				keep "cpu_${commit}_sync" "$(calc "($(cpu_ms "$worker") - $cpu) / $seconds / 10" %.1f)"
+				keep "worker_${commit}" "$(calc "($(cpu_ms "$worker") - $cpu) / $seconds / 10" %.1f)"
 			fi
 		done
 	done
 done
 out
 out "Single-row UPDATE by primary key, pgbench -M prepared -c 4 -j 2, $seconds s, $rounds rounds."
-out "Ratio: transactions a second without trigger over those with it."
+out "Slower: transactions a second without trigger over those with it. CPU: of the sessions, µs a transaction."
 out
-out "| variant | synchronous_commit = on: tps | ratio | least–greatest | off: tps | ratio | least–greatest |"
-out "|---|---|---|---|---|---|---|"
+out "| variant | synchronous_commit = on: tps | slower | least–greatest | CPU | off: tps | slower | least–greatest | CPU |"
+out "|---|---|---|---|---|---|---|---|---|"
 for variant in none noop sync; do
-	row '| %s | %.0f | %.2f | %s | %.0f | %.2f | %s |' "$(what $variant)" \
-		"$(median tps_on_$variant)" "$(ratio tps_on_none tps_on_$variant)" "$(spread tps_on_none tps_on_$variant)" \
-		"$(median tps_off_$variant)" "$(ratio tps_off_none tps_off_$variant)" "$(spread tps_off_none tps_off_$variant)"
+	row '| %s | %.0f | %.2f | %s | %.0f | %.0f | %.2f | %s | %.0f |' "$(what $variant)" \
+		"$(median tps_on_$variant)" "$(ratio tps_on_none tps_on_$variant)" "$(spread tps_on_none tps_on_$variant)" "$(median ucpu_on_$variant)" \
+		"$(median tps_off_$variant)" "$(ratio tps_off_none tps_off_$variant)" "$(spread tps_off_none tps_off_$variant)" "$(median ucpu_off_$variant)"
 done
 out
-out "The worker, woken by these commits, used" \
-	"$(median cpu_on_sync 2>/dev/null || echo ?) % (on) and $(median cpu_off_sync 2>/dev/null || echo ?) % (off) of a core meanwhile."
+out "The worker, woken by these commits but unable to send, used" \
+	"$(median worker_on || echo ?) % (on) and $(median worker_off || echo ?) % (off) of a core meanwhile."

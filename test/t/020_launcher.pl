@@ -187,63 +187,59 @@ $node->safe_psql('postgres', q{COMMIT PREPARED 'prepared'});
 usleep(300_000);
 ok(!looked_at('postgres'), 'but not where the extension is not installed');
 
-# Commit while a worker that was sent to look is about to go.  It must stay, or
-# another must come at once and not with the next rescan: a request for a run
-# stands no longer than that.
-$node->append_conf('postgresql.conf', q{
-iterable_sync.worker_idle_timeout = 1
-iterable_sync.rescan_interval = 4
-});
-$node->reload;
+# Commit when the worker has made up its mind to go: it wants to write down that
+# it does, and waits for a lock of the very transaction that gives it something
+# to do.  It must stay, or another must come.
 $node->safe_psql('one', q{
 	CREATE TABLE empty (id int PRIMARY KEY, email text);
 	SELECT iterable_create_sync('asked', 'nowhere', 'empty', 'user', 'id', 'email',
 		schedule => 'manual');
 	SELECT iterable_enable_sync('asked', 'updates_only');
 
-	CREATE FUNCTION has_worker() RETURNS boolean
+	CREATE FUNCTION worker_waits() RETURNS boolean
 	LANGUAGE plpgsql AS $$
 	BEGIN
 		PERFORM pg_stat_clear_snapshot();
 		PERFORM FROM pg_stat_activity
-		WHERE backend_type = 'iterable_sync worker' AND datname = current_database();
+		WHERE backend_type = 'iterable_sync worker'
+			AND datname = current_database() AND wait_event_type = 'Lock';
 		RETURN FOUND;
 	END $$;
 
-	CREATE PROCEDURE race(rounds int) LANGUAGE plpgsql AS $$
-	DECLARE
-		asked timestamptz;
+	CREATE PROCEDURE wait_for_run() LANGUAGE plpgsql AS $$
 	BEGIN
-		FOR i IN 1..rounds LOOP
-			WHILE has_worker() LOOP
-				PERFORM pg_sleep(0.01);
-			END LOOP;
-			WHILE NOT has_worker() LOOP
-				PERFORM pg_sleep(0.001);
-			END LOOP;
-			PERFORM pg_sleep(0.02 * random());
-
-			PERFORM iterable_run('asked');
-			asked := clock_timestamp();
+		FOR i IN 1..5000 LOOP
+			PERFORM FROM iterable.sync_state WHERE run_requested;
+			IF NOT FOUND THEN
+				RETURN;
+			END IF;
 			COMMIT;
-			LOOP
-				PERFORM FROM iterable.sync_state WHERE run_requested;
-				EXIT WHEN NOT FOUND;
-				IF clock_timestamp() > asked + interval '2 s' THEN
-					RAISE EXCEPTION 'wake-up % was lost', i;
-				END IF;
-				COMMIT;
-				PERFORM pg_sleep(0.001);
-			END LOOP;
+			PERFORM pg_sleep(0.001);
 		END LOOP;
+		RAISE EXCEPTION 'the wake-up was lost';
+	END $$;
+
+	CREATE PROCEDURE wake_too_late() LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM iterable_run('asked');
+		COMMIT;
+		CALL wait_for_run();
+		LOCK TABLE iterable.sync_state;
+		FOR i IN 1..10000 LOOP
+			EXIT WHEN worker_waits();
+			PERFORM pg_sleep(0.001);
+		END LOOP;
+		IF NOT worker_waits() THEN
+			RAISE EXCEPTION 'the worker does not go';
+		END IF;
+		PERFORM iterable_run('asked');
+		COMMIT;
+		CALL wait_for_run();
 	END $$;
 });
-is(sql_error($node, 'CALL race(10)', 'one'), '', 'no wake-up is lost');
-$node->append_conf('postgresql.conf', q{
-iterable_sync.worker_idle_timeout = 2
-iterable_sync.rescan_interval = 3600
-});
-$node->reload;
+is(sql_error($node, 'CALL wake_too_late()', 'one'),
+	'', 'a wake-up is not lost when the worker goes');
+is(sql_error($node, 'CALL wake_too_late()', 'one'), '', 'nor is another');
 
 ### Statements that want a database for themselves
 

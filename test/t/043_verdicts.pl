@@ -428,6 +428,48 @@ like(status('moved'), qr/status 307/, 'a redirect: says so');
 is(scalar($elsewhere->requests), 0, 'a redirect: is not followed');
 
 #
+# Connections that are changed while their syncs are running
+#
+my $other = start_emulator(projectType => 'userid', apiKeys => ['canary-other']);
+scene('changed', project_type => 'userid');
+insert('changed', 1);
+synced($node, 'changed', 'changed: a row goes the old way');
+$node->safe_psql('postgres', qq{
+	BEGIN;
+	ALTER SERVER changed OPTIONS (SET base_url '@{[ $other->url ]}');
+	ALTER USER MAPPING FOR PUBLIC SERVER changed OPTIONS (SET api_key 'canary-other');
+	COMMIT;
+});
+insert('changed', 2);
+synced($node, 'changed', 'changed: the next one the new way');
+is(join(' ', map { scalar($_->requests) } $emulator{changed}, $other), '1 1',
+	'changed: by another address and key');
+sql(q{
+	CREATE ROLE tenant;
+	GRANT USAGE ON FOREIGN SERVER changed TO tenant;
+	CREATE TABLE tenants (id int PRIMARY KEY, who text);
+	ALTER TABLE tenants OWNER TO tenant;
+	SET ROLE tenant;
+	SELECT iterable_create_sync('tenants', 'changed', 'tenants', 'user', 'id', 'who');
+	SELECT iterable_enable_sync('tenants', 'updates_only');
+	INSERT INTO tenants VALUES (1, 'one');
+});
+synced($node, 'tenants', 'changed: a role with USAGE sends');
+sql(q{
+	REVOKE USAGE ON FOREIGN SERVER changed FROM tenant;
+	INSERT INTO tenants VALUES (2, 'two');
+});
+like(sql(q{SELECT * FROM iterable_wait('tenants', '5 s')}), qr/^f\|0\|the sync is paused: permission denied/,
+	'changed: a role without does not');
+is(accepted('tenants'), '1', 'changed: its rows wait');
+sql(q{
+	GRANT USAGE ON FOREIGN SERVER changed TO tenant;
+	SELECT iterable_enable_sync('tenants');
+});
+synced($node, 'tenants', 'changed: until it may again');
+is(accepted('tenants'), '1 2', 'changed: nothing is lost');
+
+#
 # Those that took their time
 #
 wait_until(sub { failures('unaccounted') ne '' }, 'unaccounted: rows are parked in the end', 60);
