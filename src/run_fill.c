@@ -188,31 +188,21 @@ decide(const IsRun *run, const IsRow *row, const IsMemory *memory, bool updated,
 		*fate = IS_FATE_VANISHED;
 		return NOTE;
 	}
+	if (run->sync->mode == IS_MODE_INSERT && accepted)
+	{
+		*fate = IS_FATE_SKIPPED;	/* whatever has become of it */
+		return NOTE;
+	}
 	if (row->problem)
 	{
 		*fate = IS_FATE_REJECTED;
 		return NOTE;
 	}
-
-	switch (run->sync->mode)
+	if (run->sync->mode == IS_MODE_UPDATE && run->sync->object == IS_OBJECT_EVENT &&
+		memory->state == 0 && !memory->failed && !updated)
 	{
-		case IS_MODE_INSERT:
-			if (accepted)
-			{
-				*fate = IS_FATE_SKIPPED;
-				return NOTE;
-			}
-			break;
-		case IS_MODE_UPDATE:
-			if (run->sync->object == IS_OBJECT_EVENT &&
-				memory->state == 0 && !memory->failed && !updated)
-			{
-				*fate = IS_FATE_SEEN;
-				return NOTE;
-			}
-			break;
-		case IS_MODE_UPSERT:
-			break;
+		*fate = IS_FATE_SEEN;
+		return NOTE;
 	}
 
 	/*

@@ -123,6 +123,7 @@ change('ui', q{UPDATE ui SET email = 'ui5@example.com' WHERE id = 3});
 is( users_of('ui'),
 	'1 first 1, 2 first 1, 3 first 1, 4 new 1',
 	'insert: a row is sent once, whatever happens to it later');
+change('ui', q{UPDATE ui SET email = 'nowhere' WHERE id = 3});
 change('ui', q{INSERT INTO ui VALUES (6, 'nowhere', 'bad')}, 1);
 change('ui', q{UPDATE ui SET email = 'ui6@example.com', plan = 'mended' WHERE id = 6});
 like(users_of('ui'), qr/, 6 mended 1$/, 'insert: a row that was never accepted is sent when it is mended');

@@ -18,7 +18,7 @@ my $node = start_cluster('plain', preload => 0,
 	conf => "log_statement = 'none'\nlog_min_error_statement = panic\n");
 
 create_connection($node, 'prod', $emulator,
-	users_rate => 100, events_rate => 100, request_timeout => '1s');
+	users_rate => 100, events_rate => 100);
 
 sub sql
 {
@@ -55,14 +55,14 @@ sub pending
 sub background_call
 {
 	my ($sync) = @_;
-	my $call = { stdin => "CALL iterable_run_now('$sync');\n", stdout => '', stderr => '' };
+	my $call = { stdout => '', stderr => '' };
 
 	$call->{handle} = IPC::Run::start(
 		[
 			'psql', '-XAtq', '-d', $node->connstr('postgres'),
-			'-v', 'VERBOSITY=verbose', '-f', '-'
+			'-v', 'VERBOSITY=verbose', '-c', "CALL iterable_run_now('$sync')"
 		],
-		'<', \$call->{stdin},
+		'<', \undef,
 		'>', \$call->{stdout},
 		'2>', \$call->{stderr},
 		IPC::Run::timer($PostgreSQL::Test::Utils::timeout_default));
@@ -198,7 +198,7 @@ sql(q{SELECT iterable_enable_sync('second'); CALL iterable_run_now('second')});
 is(accepted('second'), '1 2 3', 'until it is enabled again');
 
 # Two at once
-$emulator->script({ action => 'slow', delayMs => 3 });
+$emulator->script({ action => 'hang' });
 insert('second', 4);
 my $call = background_call('second');
 wait_until(sub { $emulator->stats->{inFlight} == 1 }, 'a session waits for an answer');
@@ -209,6 +209,7 @@ is(pending('people'), '0', 'but another one');
 is( sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()}),
 	'0',
 	'nothing is open while the first waits');
+$emulator->release;
 is(finished($call), '', 'the first ends well');
 is(accepted('second'), '1 2 3 4', 'with what it sent');
 
@@ -217,7 +218,7 @@ $emulator->script({ action => 'apply_then_hang' });
 my $since = ($emulator->requests)[-1]{n};
 insert('second', 5);
 my ($result, @errors) = session(q{
-	SET statement_timeout = '300ms';
+	SET statement_timeout = '2500ms';
 	CALL iterable_run_now('second');
 	RESET statement_timeout;
 	SELECT count(*) FROM pg_locks WHERE locktype = 'advisory';
@@ -327,11 +328,12 @@ synced($node, 'worked', 'and goes on');
 
 create_sync('asked', schedule => 'manual');
 insert('asked', 1);
-$emulator->script({ action => 'slow', delayMs => 2 });
+$emulator->script({ action => 'hang' });
 $call = background_call('asked');
 wait_until(sub { $emulator->stats->{inFlight} == 1 }, 'a session waits for an answer');
 insert('asked', 2);
 sql(q{SELECT iterable_run('asked')});
+$emulator->release;
 synced($node, 'asked', 'what it does not send is sent by the worker');
 is(finished($call), '', 'both end well');
 is(accepted('asked'), '1 2', 'and everything is sent');

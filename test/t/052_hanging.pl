@@ -153,6 +153,37 @@ $node->start;
 sql(q{SELECT iterable_drop_sync('lost')});
 is(sql(q{SELECT count(*) FROM iterable.sync_status WHERE sync = 'lost'}), '0', 'a sync that cannot connect can be dropped');
 
+### Syncs that are dropped and disabled while a request is under way
+
+$bad->script({ action => 'apply_then_hang' });
+sql(q{INSERT INTO slow VALUES (2001, 'slow2001@example.com', 1)});
+wait_until(sub { $bad->stats->{inFlight} == 1 }, 'a request hangs');
+$started = time();
+sql(q{SELECT iterable_drop_sync('slow')});
+cmp_ok(time() - $started, '<', 3, 'its sync can be dropped');
+sql(q{
+	SELECT iterable_create_sync('slow', 'bad', 'slow', 'user', 'id', 'email');
+	SELECT iterable_add_mapping('slow', 'n', column_name => 'n');
+	SELECT iterable_enable_sync('slow', 'updates_only');
+	INSERT INTO slow VALUES (2002, 'slow2002@example.com', 1)});
+$bad->release;
+synced($node, 'slow', 'another of that name sends');
+is(sql(q{SELECT string_agg(key, ' ') FROM iterable.delivery WHERE sync = 'slow'}), '2002',
+	'and has nothing of what was under way');
+
+$bad->script({ action => 'apply', delayMs => 1000 });
+sql(q{INSERT INTO slow VALUES (2003, 'slow2003@example.com', 1)});
+wait_until(sub { $bad->stats->{inFlight} == 1 }, 'an answer is late');
+sql(q{SELECT iterable_disable_sync('slow');
+	INSERT INTO slow VALUES (2004, 'slow2004@example.com', 1)});
+wait_until(sub { sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'slow' AND key = '2003'}) eq '1' },
+	'it is recorded although the sync was disabled meanwhile');
+usleep(500_000);
+is((grep { $_->{email} eq 'slow2004@example.com' } $bad->users), 0, 'but nothing more is sent');
+sql(q{SELECT iterable_enable_sync('slow')});
+synced($node, 'slow', 'enabled again, it goes on where it stopped');
+is((grep { $_->{email} eq 'slow2004@example.com' } $bad->users), 1, 'with what was captured meanwhile');
+
 ### A source that is locked
 
 # The lock is taken at the very end of the transaction that changes it.

@@ -25,6 +25,7 @@ $node->safe_psql('postgres', q{
 	SELECT iterable_add_mapping('accounts', 'email', expression => $$'user' || aid || '@example.com'$$);
 	SELECT iterable_add_mapping('accounts', 'bid', column_name => 'bid');
 	SELECT iterable_add_mapping('accounts', 'abalance', column_name => 'abalance');
+	SELECT iterable_add_mapping('accounts', 'filler', column_name => 'filler');
 	SELECT iterable_create_sync('history', 'prod', 'pgbench_history', 'event', 'id');
 	SELECT iterable_add_mapping('history', 'email', expression => $$'user' || aid || '@example.com'$$);
 	SELECT iterable_add_mapping('history', 'eventName', constant => 'transaction');
@@ -56,10 +57,12 @@ for my $what (qw(users events))
 
 my $differences = $node->safe_psql('postgres', q{
 	WITH here AS (
-		SELECT 'user' || aid || '@example.com' AS email, bid, abalance FROM pgbench_accounts),
+		SELECT 'user' || aid || '@example.com' AS email, bid, abalance,
+			filler::text AS filler FROM pgbench_accounts),
 	there AS (
 		SELECT doc ->> 'email' AS email, (doc #>> '{dataFields,bid}')::int AS bid,
-			(doc #>> '{dataFields,abalance}')::int AS abalance FROM there_users)
+			(doc #>> '{dataFields,abalance}')::int AS abalance,
+			doc #>> '{dataFields,filler}' AS filler FROM there_users)
 	SELECT count(*) FROM (
 		(TABLE here EXCEPT ALL TABLE there) UNION ALL (TABLE there EXCEPT ALL TABLE here)) d});
 is($differences, '0', 'every account is at Iterable as it is in the table');
