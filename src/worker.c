@@ -376,21 +376,25 @@ serve(Entry *entry)
 	if (result != IS_RUN_IDLE)
 		return result == IS_RUN_ANSWER ? -1 : result;
 
-	entry->idle = true;
-	entry->pending = false;
-	if (entry->state)
+	if (!may_run(entry))
 	{
-		/* as they are now, until the next look says otherwise */
-		entry->state->window_end = NULL;
-		entry->state->run_id = 0;
-		entry->state->backfilling = false;
-		entry->state->run_requested = false;
-		entry->state->next_retry_at = is_run_next_retry(entry->run);
-		entry->errors = 0;
+		/* It was told to stop: what is left waits until it may run again. */
+		guarded(entry, end_run, NULL);
+		return until_next_run(entry);
 	}
 
+	/* as they are now, until the next look says otherwise */
+	entry->idle = true;
+	entry->pending = false;
+	entry->state->window_end = NULL;
+	entry->state->run_id = 0;
+	entry->state->backfilling = false;
+	entry->state->run_requested = false;
+	entry->state->next_retry_at = is_run_next_retry(entry->run);
+	entry->errors = 0;
+
 	/* A continuous sync keeps its plans and its lock for the next change. */
-	if (!may_run(entry) || !is_schedule_continuous(entry->state->schedule))
+	if (!is_schedule_continuous(entry->state->schedule))
 		guarded(entry, end_run, NULL);
 	return until_next_run(entry);
 }

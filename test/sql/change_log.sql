@@ -153,7 +153,7 @@ BEGIN
 	FOR i IN 1..600 LOOP
 		PERFORM iterable.rotate_change_log();
 		COMMIT;
-		EXIT WHEN (SELECT sum(pg_table_size(c)) FROM generate_series(0, 3) i, to_regclass('iterable.change_' || i) c
+		EXIT WHEN (SELECT sum(pg_table_size(c)) FROM generate_series(0, 3) number, to_regclass('iterable.change_' || number) c
 			WHERE pg_relation_size(c) > 0) IS NULL;
 		PERFORM pg_sleep(0.1);
 	END LOOP;

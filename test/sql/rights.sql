@@ -272,6 +272,8 @@ SELECT current_database() AS database \gset
 CREATE DATABASE regress_iterable_planted;
 GRANT CREATE ON DATABASE regress_iterable_planted TO regress_iterable_other;
 \c regress_iterable_planted
+-- where an error stood is told in other words by other versions
+\set SHOW_CONTEXT never
 SET ROLE regress_iterable_other;
 CREATE SCHEMA iterable;
 CREATE TABLE iterable.sync (sync_id integer);
@@ -288,6 +290,8 @@ CREATE EXTENSION iterable_sync;
 SELECT count(*) FROM pg_extension WHERE extname = 'iterable_sync';
 SELECT count(*) FROM pg_namespace WHERE nspname = 'iterable';
 DROP FUNCTION public.iterable_drop_sync(text);
+
+\set SHOW_CONTEXT errors
 
 --
 -- The functions may be in any schema

@@ -334,6 +334,40 @@ $emulator->reset({ usersRate => 0, eventsRate => 0 });
 $marked = 0;
 
 #
+# A backfill in pieces, and changes meanwhile
+#
+create_connection($node, 'slow', $emulator, users_rate => 2, rate_group => 'slow');
+sql(q{
+	CREATE TABLE words (word text PRIMARY KEY, email text, n int);
+	INSERT INTO words SELECT (CASE i % 3 WHEN 0 THEN 'A_' WHEN 1 THEN E'a"\u00e4' ELSE 'b ' END) || i,
+		'word' || i || '@example.com', i
+	FROM generate_series(1, 5500) i;
+	SELECT iterable_create_sync('words', 'slow', 'words', 'user', 'word', 'email');
+	SELECT iterable_add_mapping('words', 'n', column_name => 'n');
+	SELECT iterable_enable_sync('words', 'backfill');
+});
+wait_until(sub { $emulator->stats->{users} > 0 }, 'a backfill is under way');
+sql(qq{
+	UPDATE words SET n = -n WHERE n % 50 = $_;
+	DELETE FROM words WHERE n % 500 = $_;
+	INSERT INTO words VALUES ('b new$_', 'new$_\@example.com', 10000);
+}) foreach 1 .. 10;
+is( sql(q{SELECT backfilling, pending > 0 FROM iterable.sync_status WHERE sync = 'words'}),
+	't|t', 'it still is after some changes');
+synced($node, 'words', 'it ends');
+my %words = map { $_->{email} => $_->{dataFields}{n} } $emulator->users;
+my @wrong = grep { my ($email, $n) = split /\|/; ($words{$email} // 'none') ne $n }
+  split /\n/, sql('SELECT email, n FROM words');
+is("@wrong", '', 'Iterable has the state of the table');
+is( sql(q{
+	SELECT count(*) FROM iterable.delivery d FULL JOIN words w ON w.word = d.key
+	WHERE d.sync = 'words' AND (d.state = 'accepted') IS DISTINCT FROM (w.word IS NOT NULL)}),
+	'0', 'and so have the deliveries');
+sql(q{SELECT iterable_drop_sync('words')});
+$emulator->reset({ usersRate => 0, eventsRate => 0 });
+$marked = 0;
+
+#
 # Mappings of an enabled sync
 #
 sql(q{UPDATE people SET unmapped = 'late' WHERE id IN (2, 12); UPDATE people SET unmapped = NULL WHERE id NOT IN (2, 12)});
@@ -480,9 +514,24 @@ is(wait_result('people', '300 ms'), 'f|0|timeout', 'waiting ends');
 cmp_ok(time() - $started, '>', 0.3, 'not before its time');
 is(sql(q{SELECT pending > 0 FROM iterable.sync_status WHERE sync = 'people'}),
 	't', 'the change is pending');
+is( sql(q{
+	SELECT a.backend_xmin, a.xact_start, string_agg(l.locktype, ' ') FILTER (WHERE l.locktype <> 'advisory')
+	FROM pg_stat_activity a LEFT JOIN pg_locks l USING (pid)
+	WHERE a.backend_type = 'iterable_sync worker' AND a.datname = 'postgres' GROUP BY 1, 2}),
+	'||',
+	'nothing is open while a request is under way');
 $emulator->release;
 synced($node, 'people', 'a request without answer is made again');
 is(user('ann@example.com')->{dataFields}{name}, 'hanging', 'and arrives');
+
+is( sql(q{SELECT string_agg(sync || ' ' || state || ' ' || pending, ', ' ORDER BY sync) FROM iterable.sync_status}),
+	'orders enabled 0, people enabled 0',
+	'in the end nothing is pending');
+is( sql(q{
+	SELECT count(*) FROM iterable.run
+	WHERE keys_seen <> accepted + rejected + retried + unchanged + skipped + vanished}),
+	'0',
+	'every row of every run is accounted for');
 
 #
 # What is nobody's business

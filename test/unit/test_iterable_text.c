@@ -16,6 +16,13 @@
 
 #include "iterable_api.h"
 
+/* assert_in_range() has another name in newer versions of cmocka */
+static void
+assert_between(long value, long least, long most)
+{
+	assert_true(value >= least && value <= most);
+}
+
 #define A10 "aaaaaaaaaa"
 #define A50 A10 A10 A10 A10 A10
 
@@ -251,7 +258,7 @@ redaction_of_long_texts(void **state)
 		text[i] = i % 5 == 4 ? ' ' : 'a';
 	text[sizeof(text) - 1] = '\0';
 	is_api_redact(text, shown, sizeof(shown));
-	assert_in_range(strlen(shown), 150, 200);
+	assert_between(strlen(shown), 150, 200);
 
 	for (size_t size = 1; size < 30; size++)
 	{
