@@ -177,8 +177,11 @@ is_batch_add(IsBatch *batch, const IsRow *row, bool look_up)
 void
 is_batch_note(IsBatch *batch, const IsRow *row, IsFate fate)
 {
+	Claim		claim = key_claim(row);
 	IsBatchRow *new = append_row(batch, row);
 
+	/* A later change of the row must not be recorded together with this. */
+	(void) hash_search(batch->claimed, &claim, HASH_ENTER, NULL);
 	new->fate = fate;
 	new->class = row->problem;
 	new->message = new->row.problem_detail;

@@ -114,6 +114,11 @@ is_may_create_databases(void)
 #define pg_noreturn pg_attribute_noreturn()
 #endif
 
+/* Since 19 the compiler is told so that it takes no comment for it. */
+#ifndef pg_fallthrough
+#define pg_fallthrough __attribute__((fallthrough))
+#endif
+
 /* Virtual generated columns came with 18. */
 #ifndef ATTRIBUTE_GENERATED_VIRTUAL
 #define ATTRIBUTE_GENERATED_VIRTUAL 'v'

@@ -218,7 +218,7 @@ set_constant(IsMember *member, const char *constant)
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						 errmsg("constant for \"%s\" is empty",
 								member->destination)));
-			/* FALLTHROUGH */
+			pg_fallthrough;
 		default:
 			member->constant_json = to_json_string(member->constant);
 			break;

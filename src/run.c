@@ -35,6 +35,9 @@
 /* Rows of the first chunk, before it is known how large they are. */
 #define FIRST_CHUNK_ROWS 100
 
+/* Payloads of batches beyond the lanes. */
+#define PREPARED_BYTES (8 * 1024 * 1024)
+
 void
 is_run_load_connection(IsRun *run)
 {
@@ -150,9 +153,12 @@ is_run_free(IsRun *run)
 	MemoryContextDelete(run->context);
 }
 
-/* Batches that need no request are done as soon as they are complete. */
-static void
-record_quiet_batches(IsRun *run)
+/*
+ * Batches that need no request are done as soon as they are complete.  False
+ * if there is none.
+ */
+static bool
+record_quiet_batch(IsRun *run)
 {
 	ListCell   *lc;
 
@@ -163,9 +169,35 @@ record_quiet_batches(IsRun *run)
 		if (is_run_batch_done(batch) && !batch->closed)
 		{
 			is_run_record(run, batch);
-			return;				/* the list has changed */
+			return true;		/* the list has changed */
 		}
 	}
+	return false;
+}
+
+/*
+ * Besides the batches under way there are as many to follow them at once,
+ * unless they are large: when the pacer lets several go, or their answers come
+ * together, rendering would hold them up.
+ */
+static bool
+may_fill(const IsRun *run)
+{
+	int			open = 0;
+	Size		bytes = 0;
+	ListCell   *lc;
+
+	foreach(lc, run->batches)
+	{
+		const IsBatch *batch = lfirst(lc);
+
+		if (batch->closed)
+			continue;
+		open++;
+		bytes += batch->payloads.len;
+	}
+	return open <= is_run_lanes(run) ||
+		(open < 2 * is_run_lanes(run) && bytes < PREPARED_BYTES);
 }
 
 int64
@@ -193,14 +225,10 @@ is_run_advance(IsRun *run, bool stop)
 	}
 
 	wait = is_run_dispatch(run);
-	if ((!run->window_read || run->chunk) &&
-		list_length(run->batches) <= is_run_lanes(run))
+	if ((!run->window_read || run->chunk) && may_fill(run))
 	{
 		blocked = !is_run_fill(run);
-		record_quiet_batches(run);
-		if (run->window == NULL)
-			return IS_RUN_AT_ONCE;
-		if (!blocked)
+		if (record_quiet_batch(run) || !blocked)
 			return IS_RUN_AT_ONCE;
 		wait = is_run_dispatch(run);
 	}

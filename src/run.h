@@ -40,6 +40,12 @@ extern IsRun *is_run_create(int32 sync_id, IsHttp *http);
  */
 extern int64 is_run_advance(IsRun *run, bool stop);
 
+/*
+ * Send what is complete, in order; is_run_advance() does this first.  0, or
+ * µs until the first that had to wait may leave.
+ */
+extern int64 is_run_dispatch(IsRun *run);
+
 /* Take an answer whose owner is a request of some run (which one). */
 extern IsRun *is_run_of_answer(const IsHttpAnswer *answer);
 extern void is_run_take_answer(IsHttpAnswer *answer);

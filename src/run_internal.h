@@ -125,14 +125,8 @@ extern void is_run_finish_window(IsRun *run);
  */
 extern bool is_run_fill(IsRun *run);
 
-/*
- * run_request.c: send what is complete, in order.  0, or µs until the first
- * that had to wait may leave.
- */
-extern int64 is_run_dispatch(IsRun *run);
+/* run_request.c: drop requests; how many may be under way at once. */
 extern void is_run_cancel_requests(IsRun *run);
-
-/* As many lanes as the limit needs at this round trip, and one to spare. */
 extern int	is_run_lanes(const IsRun *run);
 
 /*

@@ -30,13 +30,16 @@ is_run_cancel_requests(IsRun *run)
 	run->requests = NIL;
 }
 
-/* As many lanes as the limit needs at this round trip, and one to spare. */
+/*
+ * Twice the lanes that the limit needs at this round trip: an answer's lane is
+ * free only when its verdicts are recorded, and round trips vary.
+ */
 int
 is_run_lanes(const IsRun *run)
 {
-	double		needed = run->connection->rate[run->endpoint] * run->rtt / US_PER_S;
+	double		needed = 2 * run->connection->rate[run->endpoint] * run->rtt / US_PER_S;
 
-	return Max(MIN_LANES, Min(MAX_LANES, (int) needed + 2));
+	return Max(MIN_LANES, Min(MAX_LANES, (int) needed + 1));
 }
 
 /* 0 if a request may leave, else µs to wait; counts it if so. */

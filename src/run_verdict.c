@@ -89,11 +89,9 @@ is_run_record(IsRun *run, IsBatch *batch)
 		is_run_finish_window(run);
 	else if (is_run_batch_done(batch))
 		is_state_advance(run->sync_id, done, ahead, nahead);
-	if (run->setbacks == 0)
+	if (run->setbacks == 0 && run->reported)
 	{
-		is_gate_open(run->connection);
-		if (run->reported)
-			is_state_clear_trouble(run->sync_id);
+		is_state_clear_trouble(run->sync_id);
 		run->reported = false;
 	}
 	is_txn_commit();
@@ -148,6 +146,20 @@ back_off(IsRun *run, int retry_after_ms)
 	}
 }
 
+/* Iterable has answered: the key is good, whatever becomes of the rows. */
+static void
+clear_setbacks(IsRun *run)
+{
+	run->setbacks = 0;
+	run->trouble[0] = '\0';
+	if (is_gate_stopped(run->connection))
+	{
+		is_txn_begin();
+		is_gate_open(run->connection);
+		is_txn_commit();
+	}
+}
+
 static void
 stop_connection(IsRun *run, const char *reason)
 {
@@ -199,8 +211,7 @@ settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnsw
 	batch->refused_alone = 0;
 	if (!unknown)
 	{
-		run->setbacks = 0;
-		run->trouble[0] = '\0';
+		clear_setbacks(run);
 		return;
 	}
 	set_trouble(run, "an answer does not account for every row of its request");
@@ -219,7 +230,7 @@ settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnsw
 static void
 take_refusal(IsRun *run, IsBatch *batch, const IsApiRow *row, const IsApiAnswer *api)
 {
-	run->setbacks = 0;
+	clear_setbacks(run);
 	if (batch->nsent > 1 && batch->refused_alone < MAX_REFUSED_ALONE)
 	{
 		batch->send_max = batch->nsent / 2;
@@ -346,10 +357,7 @@ take_lookup_answer(IsRun *run, IsBatch *batch, int i, IsHttpAnswer *answer)
 		back_off(run, answer->retry_after_ms);
 	}
 	if (known >= 0)
-	{
-		run->setbacks = 0;
-		run->trouble[0] = '\0';
-	}
+		clear_setbacks(run);
 	if (is_run_batch_done(batch))
 		is_run_record(run, batch);
 }

@@ -403,6 +403,10 @@ static void
 take_answer(Entry *entry, void *arg)
 {
 	is_run_take_answer(arg);
+
+	/* What is ready goes at once, not after what else has come. */
+	if (may_run(entry))
+		(void) is_run_dispatch(entry->run);
 }
 
 static void

@@ -13,9 +13,9 @@
 # A root is entered in name spaces of its own, and its /tmp is in memory: when
 # the script ends, however it ends, the kernel takes away what it mounted,
 # started and wrote, except the cache.
+cache=$(realpath -m "${ITERABLE_SYNC_CACHE:-/var/cache/iterable_sync}")
 source "$(dirname "$0")/lib.sh"
 
-cache=${ITERABLE_SYNC_CACHE:-/var/cache/iterable_sync}
 tiers=${ITERABLE_SYNC_TIERS:-exports unit emulator regress isolation}
 passed=0
 failed=0
@@ -128,6 +128,7 @@ prepare()
 		return 0
 	fi
 	if run inside "$root" "$version" "
+		dpkg --configure -a # an earlier run may have been interrupted
 		apt-get update -qq
 		apt-get dist-upgrade -y -qq --no-install-recommends
 		apt-get install -y -qq --no-install-recommends \
@@ -152,7 +153,8 @@ clang='
 		exit
 	fi
 	# gcc wrote the headers and flags of the server
-	make -s -j2 with_llvm=no CC="$clang" PG_CONFIG="$PG_CONFIG" \
+	find . -name "*.o" -delete
+	make -s -k -j2 with_llvm=no CC="$clang" PG_CONFIG="$PG_CONFIG" \
 		COPT="-Wno-ignored-attributes -Wno-unknown-warning-option -Wno-ignored-optimization-argument"'
 
 check_version()
@@ -194,7 +196,7 @@ check_version()
 		bad=$((bad + 1))
 	fi
 	[ "$bad" -eq 0 ] || cat "$work/check.log"
-	say "   $(sed -n 's/, private copy.*//p' "$work/check.log"), $compilers:" \
+	say "   $(sed -n 's/, private copy.*/, /p' "$work/check.log")$compilers:" \
 		"$ok passed, $bad failed"
 	passed=$((passed + ok))
 	failed=$((failed + bad))
@@ -221,8 +223,12 @@ fi
 own_names true || die "name spaces cannot be made here: unshare(1) needs a privileged container"
 
 mkdir -p "$cache" "$work/source"
-(cd "$top" && git ls-files -z --cached --others --exclude-standard |
-	xargs -0 -r ls -d 2>/dev/null | tar cf - -T -) | tar xf - -C "$work/source"
+if git -C "$top" rev-parse >/dev/null 2>&1; then
+	(cd "$top" && git ls-files -z --cached --others --exclude-standard |
+		xargs -0 -r ls -d 2>/dev/null | tar cf - -T -) | tar xf - -C "$work/source"
+else
+	(cd "$top" && tar cf - .) | tar xf - -C "$work/source"
+fi
 
 for suite in "${suites[@]}"; do
 	read -r version name extra <<<"$suite"

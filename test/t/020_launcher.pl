@@ -265,8 +265,9 @@ bring_worker('two');
 my $session = $node->background_psql('postgres');
 $session->query_safe('BEGIN');
 $session->query_safe('ALTER DATABASE two RENAME TO three');
-usleep(500_000);
-is(worker_of('two'), '', 'the worker is held off until the transaction ends');
+skip_log();
+bring_worker('one', 'meanwhile a worker comes to another database');
+ok(!looked_at('two'), 'but none to this one before the transaction ends');
 $session->query_safe('ROLLBACK');
 comes('two', 'and comes back then');
 $session->query_safe('BEGIN');
@@ -342,14 +343,35 @@ $node->restart;
 $node->poll_query_until('postgres', q{
 	SELECT count(*) = 0 FROM pg_stat_activity
 	WHERE backend_type = 'iterable_sync worker'});
+
+# Processes of others come and go, and nobody tells the launcher.
+my $busy = $node->background_psql('postgres');
+$busy->query_safe(q{
+	CREATE TABLE many WITH (parallel_workers = 2)
+		AS SELECT FROM generate_series(1, 10000)});
+$busy->query_safe($_)
+  foreach ('SET parallel_setup_cost = 0', 'SET min_parallel_table_scan_size = 0');
+$busy->query_until(qr/started/, q{
+	\echo started
+	SELECT count(pg_sleep(0.0008)) FROM many;
+});
+$node->poll_query_until('postgres', q{
+	SELECT count(*) = 2 FROM pg_stat_activity
+	WHERE backend_type = 'parallel worker'});
+capture('one');
+wait_until(
+	sub { logged(qr/could not start an iterable_sync worker for database \d+\n.*All 4 background worker processes/) },
+	'the log says when no process is left');
+is(worker_of('one'), '', 'there is no worker then');
+comes('one', 'it comes when others have gone');
+$busy->quit;
+
 capture('one');
 capture('two');
 comes('one', 'one worker');
 comes('two', 'two workers');
 capture('three');
-wait_until(
-	sub { logged(qr/could not start an iterable_sync worker for database \d+\n.*All 4 background worker processes/) },
-	'the log says that no process is left for a third');
+usleep(500_000);
 is(worker_of('three'), '', 'there is no third worker');
 usleep(2_500_000);
 capture('three');

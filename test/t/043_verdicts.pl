@@ -29,13 +29,14 @@ sub sql
 	return $node->safe_psql('postgres', $_[0]);
 }
 
-# Options: object, project_type, options of the server, key_file.
+# Options: object, project_type, mode, options of the server, key_file.
 sub scene
 {
 	my ($name, %options) = @_;
 	my $object = delete $options{object} // 'user';
 	my $project_type = delete $options{project_type} // 'email';
 	my $identifier = $project_type eq 'email' ? 'email' : 'userId';
+	my $mode = delete $options{mode} // 'upsert';
 
 	$emulator{$name} = start_emulator(
 		projectType => $project_type,
@@ -46,7 +47,7 @@ sub scene
 		users_rate => 100, events_rate => 100, %options);
 	sql(qq{
 		CREATE TABLE $name (id int PRIMARY KEY, who text, v jsonb DEFAULT '1', event text DEFAULT 'Event');
-		SELECT iterable_create_sync('$name', '$name', '$name', '$object', 'id');
+		SELECT iterable_create_sync('$name', '$name', '$name', '$object', 'id', mode => '$mode');
 		SELECT iterable_add_mapping('$name', '$identifier', column_name => 'who');
 		SELECT iterable_add_mapping('$name', 'v', column_name => 'v');
 		SELECT iterable_add_mapping('$name', 'secret', constant => 'canary-payload');
@@ -156,6 +157,23 @@ wait_until(sub { status('refused') =~ /^paused/ }, 'refused: 401 stops the conne
 insert('refused', 3);
 sql(qq{INSERT INTO refused_too VALUES (1, '@{[ email(1) ]}')});
 my $refused_at = time();
+
+# A third one, whose row needs no request: that is no news of the key.
+sql(q{
+	CREATE TABLE refused_quiet (id int PRIMARY KEY, who text);
+	SELECT iterable_create_sync('refused_quiet', 'refused', 'refused_quiet', 'user', 'id', 'who');
+	SELECT iterable_enable_sync('refused_quiet', 'updates_only');
+	INSERT INTO refused_quiet VALUES (1, 'nowhere');
+});
+
+# The same for a sync that looks its users up.
+my $looked = scene('looked', mode => 'update');
+$looked->seed(map { { email => email($_) } } 1 .. 12);
+$looked->config({ disabledKeys => [ $looked->key ] });
+insert('looked', 1 .. 20);
+wait_until(sub { status('looked') =~ /^paused/ }, 'looked up: 401 stops the connection');
+$looked->config({ apiKeys => ['canary-new'], disabledKeys => [] });
+$node->safe_psql('postgres', q{ALTER USER MAPPING FOR PUBLIC SERVER looked OPTIONS (SET api_key 'canary-new')});
 
 # A user that is not there yet.
 my $unknown = scene('unknown', object => 'event');
@@ -519,7 +537,11 @@ synced($node, 'limited', 'many 429: the sync ends');
 cmp_ok($limited->stats->{requests}{'/api/users/bulkUpdate'}{status}{429} // 0, '>', 0, 'many 429: there were some');
 is(failures('limited'), '', 'many 429: nothing has failed');
 
+wait_until(sub { accepted('looked') eq join(' ', 1 .. 12) }, 'looked up: a new key is taken at once', 15);
+synced($node, 'looked', 'looked up: nothing is lost');
+
 # The refused key
+is(failures('refused_quiet'), '1 bad_email', 'refused: a row that needs no request is dealt with');
 is( status('refused'),
 	'paused|connection is stopped: Iterable answered with status 401: ' . sql(q{SELECT substring(reason FROM 'status 401: (.*)') FROM iterable.sync_status WHERE sync = 'refused'}),
 	'refused: the reason stands in the status');
@@ -540,8 +562,9 @@ is(status($_), 'enabled|', 'refused: the connection is open') foreach qw(refused
 # The unknown users
 wait_until(sub { accepted('unknown') eq '1 2' },
 	'unknown user: the event is accepted when the user exists, by itself',
-	$unknown_at + 45 - time());
-cmp_ok(time() - $unknown_at, '>', 29, 'unknown user: after half a minute');
+	60);
+cmp_ok(sql(q{SELECT extract(epoch FROM max(at)) FROM iterable.delivery WHERE sync = 'unknown' AND key = '2'}) - $unknown_at,
+	'<', 40, 'unknown user: after half a minute');
 insert('unknown', 4);
 synced($node, 'unknown', 'unknown user: another event is dealt with', 1);
 $unknown->seed({ email => email(4) });

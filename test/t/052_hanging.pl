@@ -181,7 +181,9 @@ wait_until(sub { sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'slow
 usleep(500_000);
 is((grep { $_->{email} eq 'slow2004@example.com' } $bad->users), 0, 'but nothing more is sent');
 sql(q{SELECT iterable_enable_sync('slow')});
+$started = time();
 synced($node, 'slow', 'enabled again, it goes on where it stopped');
+cmp_ok(time() - $started, '<', 10, 'at once');
 is((grep { $_->{email} eq 'slow2004@example.com' } $bad->users), 1, 'with what was captured meanwhile');
 
 ### A source that is locked
