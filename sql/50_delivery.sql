@@ -12,7 +12,7 @@ CREATE TABLE iterable.sync_delivery (
 	PRIMARY KEY (sync_id, key)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE iterable.sync_delivery IS 'per row of a source: what Iterable has accepted last';
-COMMENT ON COLUMN iterable.sync_delivery.payload_hash IS 'first 64 bits of the SHA-256 of the last accepted payload; null: none was accepted';
+COMMENT ON COLUMN iterable.sync_delivery.payload_hash IS 'first 64 bits of the SHA-256 of the last accepted payload; null: what Iterable has is not known';
 COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v accepted and then vanished from the source, s seen but not sent (mode update)';
 
 CREATE TABLE iterable.sync_failure (

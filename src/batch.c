@@ -263,6 +263,7 @@ is_batch_record(IsBatch *batch, int32 sync_id)
 				batch->counts.skipped++;
 				break;
 			case IS_FATE_VANISHED:
+			case IS_FATE_VANISHED_UNSURE:
 				batch->counts.vanished++;
 				break;
 			case IS_FATE_REJECTED:

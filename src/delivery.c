@@ -91,6 +91,7 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 		{
 			m->state = DatumGetChar(is_query_value(row, 2, &isnull));
 			m->hash = DatumGetInt64(is_query_value(row, 3, &isnull));
+			m->hash_known = !isnull;
 		}
 	}
 	SPI_finish();
@@ -167,16 +168,35 @@ mark_vanished(int32 sync_id, Datum keys)
 	(void) is_query_run(&query, values, NULL);
 }
 
+/* A request whose outcome nobody knows may have changed what Iterable has. */
+static void
+forget_payloads(int32 sync_id, Datum keys)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_delivery SET payload_hash = NULL "
+		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.<>) 's'",
+		2, INT4OID, TEXTARRAYOID
+	);
+	Datum		values[2] = {Int32GetDatum(sync_id), keys};
+
+	(void) is_query_run(&query, values, NULL);
+}
+
 static void
 clear_failures(int32 sync_id, Datum keys)
 {
+	static IsQuery any = IS_QUERY(
+		"SELECT FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 LIMIT 1",
+		1, INT4OID
+	);
 	static IsQuery query = IS_QUERY(
 		"DELETE FROM iterable.sync_failure " OF_KEYS("sync_failure"),
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum		values[2] = {Int32GetDatum(sync_id), keys};
 
-	(void) is_query_run(&query, values, NULL);
+	if (is_query_run(&any, values, NULL) > 0)
+		(void) is_query_run(&query, values, NULL);
 }
 
 static void
@@ -224,7 +244,9 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 {
 	Datum	   *vanished = palloc(Max(n, 1) * sizeof(Datum));
 	Datum	   *cleared = palloc(Max(n, 1) * sizeof(Datum));
+	Datum	   *unsure = palloc(Max(n, 1) * sizeof(Datum));
 	int			nvanished = 0;
+	int			nunsure = 0;
 	int			ncleared = 0;
 
 	SPI_connect();
@@ -240,6 +262,9 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 			case IS_FATE_SKIPPED:
 				cleared[ncleared++] = CStringGetTextDatum(results[i].row->key);
 				break;
+			case IS_FATE_VANISHED_UNSURE:
+				unsure[nunsure++] = CStringGetTextDatum(results[i].row->key);
+				/* FALLTHROUGH */
 			case IS_FATE_VANISHED:
 				vanished[nvanished++] = CStringGetTextDatum(results[i].row->key);
 				cleared[ncleared++] = vanished[nvanished - 1];
@@ -254,6 +279,8 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 	}
 	if (nvanished > 0)
 		mark_vanished(sync_id, text_array(vanished, NULL, nvanished));
+	if (nunsure > 0)
+		forget_payloads(sync_id, text_array(unsure, NULL, nunsure));
 	if (ncleared > 0)
 		clear_failures(sync_id, text_array(cleared, NULL, ncleared));
 	SPI_finish();
@@ -264,8 +291,8 @@ is_delivery_take_due_failures(int32 sync_id, int max)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_failure SET next_at = NULL "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND key OPERATOR(pg_catalog.=) ANY (ARRAY("
-		"SELECT key FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"SELECT ctid FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 "
 		"AND next_at OPERATOR(pg_catalog.<=) pg_catalog.now() ORDER BY next_at LIMIT $2)) "
 		"RETURNING key",
 		2, INT4OID, INT8OID

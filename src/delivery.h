@@ -26,7 +26,8 @@
 typedef struct IsMemory
 {
 	char		state;			/* 0: nothing */
-	int64		hash;			/* valid with a state */
+	bool		hash_known;
+	int64		hash;			/* of what Iterable has, if known */
 	bool		failed;			/* it stands in the failures */
 } IsMemory;
 
@@ -44,6 +45,7 @@ typedef enum IsFate
 	IS_FATE_SKIPPED,			/* the mode says no */
 	IS_FATE_SEEN,				/* remember that it was there */
 	IS_FATE_VANISHED,
+	IS_FATE_VANISHED_UNSURE,	/* and what Iterable has of it is not known */
 	IS_FATE_REJECTED,			/* a failure for a person */
 	IS_FATE_LATER				/* a failure that is tried again by itself */
 } IsFate;

@@ -191,7 +191,9 @@ is_launcher_database_held(Oid database)
 {
 	for (int i = 0; is_launcher_shared->nholds > 0 && i < IS_MAX_HOLDS; i++)
 	{
-		if (is_launcher_shared->holds[i].pid != 0 && is_launcher_shared->holds[i].database == database)
+		IsHold	   *hold = &is_launcher_shared->holds[i];
+
+		if (hold->pid != 0 && hold->database == database)
 			return true;
 	}
 	return false;

@@ -14,9 +14,9 @@
 
 /*
  * Two requests that leave a second apart may arrive a little closer.  This
- * much is added to the window; it costs one percent of the limit.
+ * much is added to the window; it costs 1.5 percent of the limit.
  */
-#define JITTER_MARGIN INT64_C(10000)
+#define JITTER_MARGIN INT64_C(15000)
 
 /* After a 429: the least share of the rate, and the way back to all of it. */
 #define LEAST_SHARE 0.125

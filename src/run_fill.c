@@ -183,9 +183,15 @@ decide(const IsRun *run, const IsRow *row, const IsMemory *memory, bool updated,
 	bool		accepted = memory->state == IS_DELIVERY_ACCEPTED ||
 		memory->state == IS_DELIVERY_VANISHED;
 
+	/*
+	 * A failed row may have been applied in part; in a resumed window a
+	 * request may have changed what we remember.
+	 */
+	bool		unsure = memory->failed || run->resumed;
+
 	if (!row->found)
 	{
-		*fate = IS_FATE_VANISHED;
+		*fate = unsure ? IS_FATE_VANISHED_UNSURE : IS_FATE_VANISHED;
 		return NOTE;
 	}
 	if (run->sync->mode == IS_MODE_INSERT && accepted)
@@ -205,12 +211,8 @@ decide(const IsRun *run, const IsRow *row, const IsMemory *memory, bool updated,
 		return NOTE;
 	}
 
-	/*
-	 * A failed row may have been applied in part; in a resumed window a
-	 * request may have changed what we remember.
-	 */
-	if (memory->state != 0 && memory->hash == row->hash && !memory->failed &&
-		!run->resumed)
+	if (memory->state != 0 && memory->hash_known && memory->hash == row->hash &&
+		!unsure)
 	{
 		*fate = memory->state == IS_DELIVERY_VANISHED ?
 			IS_FATE_REAPPEARED : IS_FATE_UNCHANGED;

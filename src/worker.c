@@ -579,6 +579,7 @@ is_worker_main(Datum arg)
 		int64		wait = -1;
 		int64		pause;
 		bool		busy = false;
+		bool		woken;
 		ListCell   *lc;
 
 		MemoryContextReset(loop_context);
@@ -593,9 +594,8 @@ is_worker_main(Datum arg)
 		if (is_launcher_worker_held(slot))
 			proc_exit(0);
 
-		if (now_us() >= look_at ||
-			(is_launcher_generation(slot) != served &&
-			 now_us() >= looked_at + LOOK_PAUSE))
+		woken = is_launcher_generation(slot) != served;
+		if (now_us() >= look_at || (woken && now_us() >= looked_at + LOOK_PAUSE))
 		{
 			pgstat_report_activity(STATE_RUNNING, "iterable_sync: looking for changes");
 			if (!look())
@@ -606,6 +606,8 @@ is_worker_main(Datum arg)
 				continue;
 			}
 			looked_at = now_us();
+			if (woken)
+				idle_since = looked_at;
 			look_at = looked_at + is_rescan_interval * US_PER_S;
 		}
 

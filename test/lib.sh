@@ -94,7 +94,7 @@ build()
 	mkdir "$tree"
 	if git -C "$top" rev-parse >/dev/null 2>&1; then
 		(cd "$top" && git ls-files -z --cached --others --exclude-standard |
-			xargs -0 -r ls -d 2>/dev/null | tar cf - -T -) | tar xf - -C "$tree"
+			{ xargs -0 -r ls -d 2>/dev/null || true; } | tar cf - -T -) | tar xf - -C "$tree"
 	else
 		(cd "$top" && tar cf - .) | tar xf - -C "$tree"
 	fi

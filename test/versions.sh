@@ -11,8 +11,8 @@
 #                         (exports unit emulator regress isolation)
 #
 # A root is entered in name spaces of its own, and its /tmp is in memory: when
-# the script ends, however it ends, the kernel takes away what it mounted,
-# started and wrote, except the cache.
+# the script ends, even by SIGKILL, the kernel takes away what was mounted,
+# started and written there.  Only the cache stays.
 cache=$(realpath -m "${ITERABLE_SYNC_CACHE:-/var/cache/iterable_sync}")
 source "$(dirname "$0")/lib.sh"
 
@@ -47,10 +47,11 @@ run()
 	return $status
 }
 
-# own_names COMMAND ...: with processes and mounts that end with the command
+# own_names COMMAND ...: become a command whose processes and mounts end with
+# it, and with this script
 own_names()
 {
-	unshare --mount --pid --ipc --fork --kill-child --mount-proc "$@"
+	exec setpriv --pdeathsig KILL unshare --mount --pid --ipc --fork --kill-child --mount-proc "$@"
 }
 
 # inside ROOT VERSION SCRIPT: run the script in the root, with the sources as
@@ -220,7 +221,7 @@ if ! command -v debootstrap >/dev/null; then
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		debootstrap debian-archive-keyring >/dev/null
 fi
-own_names true || die "name spaces cannot be made here: unshare(1) needs a privileged container"
+(own_names true) || die "name spaces cannot be made here: unshare(1) needs a privileged container"
 
 mkdir -p "$cache" "$work/source"
 if git -C "$top" rev-parse >/dev/null 2>&1; then

@@ -173,6 +173,9 @@ percentile()
 }
 median() { samples "$1" | percentile 50; }
 
+least() { samples "$1" | sort -g | head -1; }
+most() { samples "$1" | sort -g | tail -1; }
+
 # ratio SERIES BASELINE: median of the rounds' ratios
 ratio()
 {

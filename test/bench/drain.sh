@@ -5,23 +5,22 @@
 profile()
 {
 	command -v perf >/dev/null || return 0
-	perf record -q -e cpu-clock -F 499 -p "$1" -o "$work/perf.$3" -- sleep "$2" >/dev/null 2>&1 || return 0
+	perf record -q -e cpu-clock -F 499 --call-graph dwarf,16384 -p "$1" \
+		-o "$work/perf.$3" -- sleep "$2" >/dev/null 2>&1 || return 0
 }
 
-# profile_summary NAME: shares of objects and of symbols
+# profile_summary NAME: shares of the steps of the way, callees included
 profile_summary()
 {
+	local steps="is_run_start_window is_run_fill is_render_rows is_payload_write is_delivery_recall
+		is_batch_build_request is_http_start is_http_wait is_api_read_answer is_run_record
+		is_delivery_record CommitTransactionCommand is_txn_flush_wal is_query_run"
 	[ -s "$work/perf.$1" ] || return 0
-	{
-		perf report -q -i "$work/perf.$1" --no-children --sort dso --stdio 2>/dev/null |
-			awk 'NF >= 2 && $1 + 0 >= 1 { printf "%s %s; ", $2, $1 } END { print "" }'
-		perf report -q -i "$work/perf.$1" --no-children --sort dso,symbol --stdio 2>/dev/null |
-			awk 'NF >= 4 && $1 + 0 > 0 { printf "%7s  %-28s %s %s\n", $1, $2, $3, $4 }' | head -"${2:-15}"
-	} >"$work/profile.$1"
+	perf report -q -i "$work/perf.$1" --children --sort symbol --stdio -g none 2>/dev/null |
+		awk -v steps="$steps" 'BEGIN { n = split(steps, s); for (i = 1; i <= n; i++) wanted[s[i]] = 1 }
+			$4 in wanted && !seen[$4]++ { printf "%s %s; ", $4, $1 }' | sed 's/; $//'
 }
 
-# What the emulator can do by itself: the same bodies again, from a client
-# that does nothing else.
 # drain OBJECT WHAT EXPECTED-ROWS: enable the sync and wait
 drain()
 {
@@ -54,8 +53,9 @@ drain()
 
 line()
 {
-	row '| %s | %.0f | %.0f %% | %.1f | %.0f %% | %.1f |' "$1" \
+	row '| %s | %.0f | %.0f | %.0f %% | %.1f | %.0f %% | %.1f |' "$1" \
 		"$(calc "$3 / $(median "$2")")" \
+		"$(calc "$3 / $(least "${2}_cpu")")" \
 		"$(calc "100 * $(median "${2}_cpu") / $(median "$2")")" \
 		"$(calc "$(median "${2}_cpu") / $3 * 1e6")" \
 		"$(calc "100 * $(median "${2}_emulator") / $(median "$2")")" \
@@ -70,8 +70,8 @@ out "## Drain"
 out
 out "Backlogs sent to an emulator without limits, connection with a rate of 1000 a second; medians of $drain_rounds."
 out
-out "| backlog | rows a second | worker, of a core | worker, µs a row | emulator, of a core | emulator, µs a row |"
-out "|---|---|---|---|---|---|"
+out "| backlog | rows a second | rows a second of worker's CPU, best | worker, of a core | worker, µs a row | emulator, of a core | emulator, µs a row |"
+out "|---|---|---|---|---|---|---|"
 for object in user event; do
 	new_emulator --users-rate 0 --events-rate 0
 	for round in $(seq "$drain_rounds"); do
@@ -107,13 +107,11 @@ SQL
 	line "$object: the same rows changed, $million keys of one UPDATE" "${object}_again" "$million"
 	line "$object: $single transactions of one row" "${object}_single" "$single"
 done
+out
+out "The emulator is the bound where its CPU a row, over its two threads, or its share of the machine says so; the worker waits for" \
+	"its own commits (one fsync a batch of 1000) and for the emulator in what is left to 100 %."
 for name in user_bulk event_bulk user_single; do
-	profile_summary "$name"
-	[ -s "$work/profile.$name" ] || continue
-	out
-	out "What the worker spends its time on, $name (perf, the first 4 s):"
-	out
-	out '```'
-	out "$(cat "$work/profile.$name")"
-	out '```'
+	summary=$(profile_summary "$name")
+	[ -z "$summary" ] ||
+		{ out; out "Where the worker's time goes, $name (perf, 4 s, shares with callees): $summary."; }
 done

@@ -15,8 +15,6 @@ watch()
 	done
 }
 
-most() { samples "$1" | sort -g | tail -1; }
-
 out
 out "## Memory"
 out

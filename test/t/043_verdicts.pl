@@ -405,6 +405,31 @@ sql(q{UPDATE dropped SET v = '3'});
 synced($node, 'dropped', 'so is the last one of a connection');
 is(scalar(bodies('dropped')), 7, 'they are not asked for again');
 
+# Rows that vanish while it is not known what Iterable has of them, and come
+# back as Iterable had accepted them before
+my $doubt = scene('doubt');
+insert('doubt', 1, 2);
+synced($node, 'doubt', 'doubt: two rows are accepted');
+$doubt->script({ path => '/api/users/bulkUpdate', action => 'apply_then_hang' });
+sql(q{UPDATE doubt SET v = '2' WHERE id = 1});
+wait_until(sub { $doubt->stats->{inFlight} == 1 }, 'doubt: the outcome of a change is not known');
+sql(q{SELECT iterable_disable_sync('doubt'); DELETE FROM doubt WHERE id = 1});
+$doubt->release;
+wait_until(sub { sql(q{
+	SELECT count(*) FROM pg_locks JOIN iterable.sync ON sync_id = objid
+	WHERE locktype = 'advisory' AND name = 'doubt'}) eq '0' }, 'doubt: the run ends without an answer');
+sql(q{SELECT iterable_enable_sync('doubt')});
+synced($node, 'doubt', 'doubt: the row is gone when it would be sent again');
+$doubt->script({ action => 'apply_then_answer', %{ bulk_answer(0, 1, failedUpdates => { invalidDataEmails => [ email(2) ] }) } });
+sql(q{UPDATE doubt SET v = '2' WHERE id = 2});
+synced($node, 'doubt', 'doubt: another is refused in part', 1);
+sql(q{DELETE FROM doubt});
+synced($node, 'doubt', 'doubt: and gone, too');
+is(join(' ', map { $_->{dataFields}{v} } $doubt->users), '2 2', 'doubt: Iterable has both changes');
+insert('doubt', 1, 2);
+synced($node, 'doubt', 'doubt: the rows come back as they were');
+is(join(' ', map { $_->{dataFields}{v} } $doubt->users), '1 1', 'doubt: and are sent');
+
 #
 # Connections that stop
 #
