@@ -47,5 +47,14 @@ for my $name (sort keys %told)
 {
 	print "== $name\n";
 	print "$_\n" for @{ $told{$name} };
+
+	# PostgreSQL::Test::Utils sends what a test dies with to its own log.
+	my ($test) = $name =~ m{([^/]+)\.pl$};
+	for my $log (glob "$ENV{TESTLOGDIR}/regress_log_$test $ENV{TESTDIR}/tmp_check/log/regress_log_$test")
+	{
+		open my $file, '<', $log or next;
+		my @lines = <$file>;
+		print "-- end of the log of $test\n", @lines[($#lines > 30 ? -30 : 0) .. -1];
+	}
 }
 print "TOTAL $passed $failed\n";
