@@ -7,7 +7,7 @@ build
 say "   $version"
 
 say "== Starting a throw-away cluster and an emulator of Iterable"
-as_postgres "$bin/initdb" -D "$work/data" -A trust >/dev/null
+as_postgres "$bin/initdb" -D "$work/data" -A trust -E UTF8 >/dev/null
 cat >>"$work/data/postgresql.conf" <<E2
 shared_preload_libraries = 'iterable_sync'
 iterable_sync.allow_insecure_base_url = on

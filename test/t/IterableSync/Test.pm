@@ -147,7 +147,8 @@ sub start_cluster
 	my $preload = $options{preload} // 1;
 	my $extension = $options{extension} // 1;
 
-	$node->init;
+	# whatever the locale of the machine is
+	$node->init(extra => [ '--encoding', 'UTF8' ]);
 	$node->append_conf('postgresql.conf',
 		"iterable_sync.allow_insecure_base_url = on\n");
 	$node->append_conf('postgresql.conf',
