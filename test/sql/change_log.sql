@@ -167,7 +167,7 @@ INSERT INTO log.event VALUES (60000);
 SELECT iterable.rotate_change_log();
 INSERT INTO log.event VALUES (60001);
 SELECT iterable.rotate_change_log();
-SELECT (SELECT array_agg(keys[1] ORDER BY seq) FROM log.change WHERE keys[1]::integer BETWEEN 50000 AND 65000) =
+SELECT (SELECT array_agg(keys[1] ORDER BY seq) FROM log.change WHERE keys[1] ~ '^[56][0-9]{4}$') =
 	(SELECT array_agg(id::text ORDER BY id) FROM log.event WHERE id >= 50000) AS all_there,
 	count(DISTINCT segment) FROM log.change WHERE n = 1;
 SELECT iterable_enable_sync('events');
@@ -194,7 +194,7 @@ COMMIT PREPARED 'log 1';
 ROLLBACK PREPARED 'log 2';
 SELECT done, failures, reason FROM iterable_wait('events', '2 min');
 SELECT count(*), min(key::integer), max(key::integer) FROM iterable.sync_delivery d JOIN iterable.sync s USING (sync_id)
-WHERE s.name = 'events' AND key::integer BETWEEN 70001 AND 99999;
+WHERE s.name = 'events' AND key ~ '^[7-9][0-9]{4}$' AND key <> '70000';
 SELECT * FROM log.missed;
 
 -- in one transaction: its own changes, and of a sync that it enables
@@ -211,7 +211,7 @@ COMMIT;
 SELECT done, failures, reason FROM iterable_wait('second', '2 min');
 SELECT done, failures, reason FROM iterable_wait('events', '2 min');
 SELECT s.name, count(*) FROM iterable.sync_delivery d JOIN iterable.sync s USING (sync_id)
-WHERE s.name IN ('events', 'second') AND key::integer > 100000 GROUP BY s.name ORDER BY s.name;
+WHERE s.name IN ('events', 'second') AND key ~ '^[0-9]{6}$' AND key <> '100000' GROUP BY s.name ORDER BY s.name;
 
 -- not in a fixed snapshot, which does not see what would be lost
 BEGIN ISOLATION LEVEL REPEATABLE READ;
