@@ -57,10 +57,11 @@ tier_tap()
 	say "TAP: worker, launcher and server against the emulator"
 	local jobs=${ITERABLE_SYNC_JOBS:-2}
 
-	as_postgres mkdir -p "$work/tap/log"
+	# what a test that dies leaves in its TMPDIR goes with the rest
+	as_postgres mkdir -p "$work/tap/log" "$work/tmp"
 	(cd "$tree" && as_postgres env PERL5LIB="$pgxs/src/test/perl:$tree/test/t" \
 		PG_REGRESS="$pgxs/src/test/regress/pg_regress" \
-		TESTDATADIR="$work/tap" TESTLOGDIR="$work/tap/log" TESTDIR="$work/tap" \
+		TMPDIR="$work/tmp" TESTDATADIR="$work/tap" TESTLOGDIR="$work/tap/log" TESTDIR="$work/tap" \
 		ITERABLE_EMULATOR="$tree/test/emulator/iterable_emulator" \
 		ITERABLE_SYNC_TREE="$tree" \
 		perl test/harness.pl "$jobs" ${ITERABLE_SYNC_TAP:-test/t/*.pl}) >"$work/tap.log" 2>&1 || true
