@@ -264,7 +264,7 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 				break;
 			case IS_FATE_VANISHED_UNSURE:
 				unsure[nunsure++] = CStringGetTextDatum(results[i].row->key);
-				/* FALLTHROUGH */
+				pg_fallthrough;
 			case IS_FATE_VANISHED:
 				vanished[nvanished++] = CStringGetTextDatum(results[i].row->key);
 				cleared[ncleared++] = vanished[nvanished - 1];

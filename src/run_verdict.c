@@ -179,6 +179,15 @@ settle_sent(IsBatch *batch, IsFate fate, const char *class, const char *code,
 			is_batch_settle(batch, batch->sent[k], fate, class, code, message);
 }
 
+/* Park rows of which nobody can say whether Iterable has them. */
+static void
+give_up(IsRun *run, IsBatch *batch, const char *code, const char *message)
+{
+	settle_sent(batch, IS_FATE_REJECTED, "unknown_outcome", code, message);
+	run->setbacks = 0;
+	run->trouble[0] = '\0';
+}
+
 /* Give the rows of the request the verdicts of the answer. */
 static void
 settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnswer *api)
@@ -216,8 +225,7 @@ settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnsw
 	}
 	set_trouble(run, "an answer does not account for every row of its request");
 	if (++batch->odd_answers >= MAX_ODD_ANSWERS)
-		settle_sent(batch, IS_FATE_REJECTED, "unknown_outcome", api->code,
-					"the answers do not account for this row");
+		give_up(run, batch, api->code, "the answers do not account for this row");
 	else
 		back_off(run, -1);
 }
@@ -300,8 +308,7 @@ take_bulk_answer(IsRun *run, IsBatch *batch, IsHttpAnswer *answer)
 			else
 				set_trouble(run, "no answer: %s", api.message);
 			if (answer->status == 200 && ++batch->odd_answers >= MAX_ODD_ANSWERS)
-				settle_sent(batch, IS_FATE_REJECTED, "unknown_outcome", api.code,
-							"the answers cannot be understood");
+				give_up(run, batch, api.code, "the answers cannot be understood");
 			else
 				back_off(run, answer->retry_after_ms);
 			break;

@@ -191,6 +191,37 @@ is(rows_sent(), 0, 'a row that comes back as it was is not sent again');
 is( sql(q{SELECT state FROM iterable.delivery WHERE sync = 'people' AND key = '10'}),
 	'accepted', 'Iterable has it');
 
+# The same with many rows that were captured more than once.
+sql(q{
+	CREATE TABLE twice (id int PRIMARY KEY, email text, n int);
+	SELECT iterable_create_sync('twice', 'prod', 'twice', 'user', 'id', 'email');
+	SELECT iterable_add_mapping('twice', 'n', column_name => 'n');
+	SELECT iterable_enable_sync('twice', 'updates_only');
+	INSERT INTO twice SELECT i, 'twice' || i || '@example.com', 0 FROM generate_series(1, 300) i;
+});
+synced($node, 'twice');
+sql(q{DELETE FROM twice});
+synced($node, 'twice');
+mark();
+sql(q{
+	SELECT iterable_disable_sync('twice');
+	INSERT INTO twice SELECT i, 'twice' || i || '@example.com', 0 FROM generate_series(1, 300) i;
+	UPDATE twice SET n = 1;
+	UPDATE twice SET n = 0;
+	SELECT iterable_enable_sync('twice');
+});
+synced($node, 'twice', 'rows that came back and were changed back are dealt with');
+is(rows_sent(), 0, 'they are not sent again');
+is( sql(q{SELECT count(*) FILTER (WHERE state = 'accepted'), count(*) FROM iterable.delivery WHERE sync = 'twice'}),
+	'300|300', 'Iterable has them');
+is(sql(q{SELECT last_error IS NULL FROM iterable.sync_status WHERE sync = 'twice'}),
+	't', 'nothing went wrong');
+sql(q{SELECT iterable_drop_sync('twice'); DROP TABLE twice});
+$emulator->reset({ usersRate => 0, eventsRate => 0 });
+$marked = 0;
+sql(q{SELECT iterable_disable_sync('people'); DELETE FROM iterable.sync_delivery; SELECT iterable_enable_sync('people', 'backfill')});
+synced($node, 'people');
+
 #
 # What is unchanged is not sent
 #

@@ -529,6 +529,7 @@ is(accepted('unaccounted'), '1 2', 'unaccounted: with success');
 wait_until(sub { failures('html') ne '' }, 'no answer: rows are parked in the end', 60);
 is(failures('html'), '1 unknown_outcome, 2 unknown_outcome', 'no answer: as unknown');
 is(accepted('html'), '', 'no answer: none is accepted');
+is(status('html'), 'enabled|', 'no answer: and the sync goes on');
 
 wait_until(sub { accepted('garbage') eq '1 2' }, 'garbage: rows are sent until there is an answer', 60);
 is(failures('garbage'), '', 'garbage: none has failed');
