@@ -11,15 +11,19 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "catalog.h"
 #include "compat.h"
+#include "iterable_sync.h"
 
 static bool in_procedure = false;
 static IsUserContext outer_user;
@@ -36,14 +40,21 @@ is_txn_in_procedure(bool procedure)
 }
 
 /*
+ * Keep the extension from being dropped until the transaction ends: DROP
+ * EXTENSION locks it before anything that belongs to it, so it waits for us
+ * or we for it, and neither meets the other halfway through the tables.
+ *
  * What is under way belongs to the extension that it was begun with.  One
  * that was dropped and created again has syncs with the same numbers.
  */
 static void
-check_installation(void)
+hold_installation(void)
 {
-	Oid			relid = is_catalog_relation("sync");
+	Oid			relid;
 
+	LockDatabaseObject(ExtensionRelationId, get_extension_oid(IS_EXTENSION, false),
+					   0, AccessShareLock);
+	relid = is_catalog_relation("sync");
 	if (OidIsValid(installation) && relid != installation)
 		ereport(in_procedure ? ERROR : FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -70,8 +81,8 @@ is_txn_begin(void)
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 
 	MemoryContextSwitchTo(TopTransactionContext);
+	hold_installation();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	check_installation();
 	is_catalog_become_owner(&outer_user);
 }
 
