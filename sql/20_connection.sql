@@ -19,7 +19,7 @@ CREATE FOREIGN DATA WRAPPER iterable
 	VALIDATOR @extschema@.iterable_connection_validator;
 COMMENT ON FOREIGN DATA WRAPPER iterable IS
 'Connections of iterable_sync: a server is an Iterable project.
-Options of a server: data_center (us or eu) and project_type (email, userid or hybrid), both required; base_url (default: that of the data center); users_rate and events_rate (requests per second, default 5 and 10); rate_group (connections with the same one share these rates; default: those with the same address and key); request_timeout and connect_timeout (default 30s and 5s).
+Options of a server: data_center (us or eu) and project_type (email, userid or hybrid), both required; base_url (default: that of the data center); users_rate and events_rate (requests per second, default 5 and 10); rate_group (connections with the same one share these rates; default: those with the same address and key); request_timeout and connect_timeout (default 30s and 5s); update_only (true if Iterable has enabled the flag updateOnly for the account).
 Options of a user mapping: api_key_file (a file on the server that holds the key; superusers only) or api_key (kept in the catalog, and so part of a dump).';
 
 CREATE FUNCTION iterable_create_connection(
@@ -33,14 +33,15 @@ CREATE FUNCTION iterable_create_connection(
 	events_rate numeric DEFAULT NULL,
 	rate_group text DEFAULT NULL,
 	request_timeout text DEFAULT NULL,
-	connect_timeout text DEFAULT NULL)
+	connect_timeout text DEFAULT NULL,
+	update_only boolean DEFAULT NULL)
 RETURNS void
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_create_connection';
-REVOKE ALL ON FUNCTION iterable_create_connection(text, text, text, text, text, text, numeric, numeric, text, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION iterable_create_connection(text, text, text, text, text, text, numeric, numeric, text, text, text) IS
+REVOKE ALL ON FUNCTION iterable_create_connection(text, text, text, text, text, text, numeric, numeric, text, text, text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION iterable_create_connection(text, text, text, text, text, text, numeric, numeric, text, text, text, boolean) IS
 'Makes a connection: a server of the wrapper iterable, owned by the current role, and a user mapping for PUBLIC with the key. Does what CREATE SERVER and CREATE USER MAPPING do, and needs the same rights; ALTER SERVER, ALTER USER MAPPING, DROP SERVER ... CASCADE and GRANT USAGE ON FOREIGN SERVER are for what comes after.
-name: at most 63 bytes. data_center: us or eu. project_type: email, userid or hybrid, whichever the project is. Exactly one of api_key_file and api_key: prefer the file, since a key in an SQL statement may be logged by it and a key in the catalog is part of every dump; the file is read again for every use, so a key can be replaced by replacing it. base_url: default that of the data center; must be https and under iterable.com. users_rate, events_rate: requests per second, 0.001 to 1000, default 5 and 10. rate_group: connections of one server with the same rate_group share these rates; default: those with the same address and key do. request_timeout, connect_timeout: such as 30s or 500ms; default 30s and 5s.
+name: at most 63 bytes. data_center: us or eu. project_type: email, userid or hybrid, whichever the project is. Exactly one of api_key_file and api_key: prefer the file, since a key in an SQL statement may be logged by it and a key in the catalog is part of every dump; the file is read again for every use, so a key can be replaced by replacing it. base_url: default that of the data center; must be https and under iterable.com. users_rate, events_rate: requests per second, 0.001 to 1000, default 5 and 10. rate_group: connections of one server with the same rate_group share these rates; default: those with the same address and key do. request_timeout, connect_timeout: such as 30s or 500ms; default 30s and 5s. update_only: whether Iterable has enabled the flag updateOnly for the account, default false; then syncs of users in mode update use it instead of look-ups.
 Returns nothing.
 Raises 42501 without USAGE on the wrapper, or if a role that is not superuser gives api_key_file; 42710 if there is a server of that name; HV002 if a required argument is missing; 22023 for a bad value.';
 

@@ -23,7 +23,13 @@ CREATE TABLE iterable.sync (
 	object text NOT NULL CHECK (object IN ('user', 'event')),
 	mode text NOT NULL CHECK (mode IN ('insert', 'update', 'upsert')),
 	schedule text NOT NULL,
+	time_zone text NOT NULL,
 	match_field name,
+	filter text,
+	prefer_user_id boolean NOT NULL,
+	merge_nested_objects boolean NOT NULL,
+	create_new_fields text NOT NULL CHECK (create_new_fields IN ('project', 'always', 'never')),
+	dry_run boolean NOT NULL,
 	enabled boolean NOT NULL DEFAULT false,
 	version integer NOT NULL DEFAULT 1,
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -33,6 +39,12 @@ COMMENT ON COLUMN iterable.sync.sync_uuid IS 'with the key it makes the id of an
 COMMENT ON COLUMN iterable.sync.owner IS 'must be a member of the role that owns the source, checked at every run';
 COMMENT ON COLUMN iterable.sync.connection IS 'name of a foreign server of the wrapper iterable';
 COMMENT ON COLUMN iterable.sync.match_field IS 'column that holds the identifier where no mapping fills email or userId';
+COMMENT ON COLUMN iterable.sync.filter IS 'deparsed text of a condition over the columns of one row; only rows for which it is true are sent';
+COMMENT ON COLUMN iterable.sync.time_zone IS 'in which the schedule is read';
+COMMENT ON COLUMN iterable.sync.prefer_user_id IS 'users of an email project may be made by a user id alone';
+COMMENT ON COLUMN iterable.sync.merge_nested_objects IS 'objects in dataFields are merged one level deep, not replaced';
+COMMENT ON COLUMN iterable.sync.create_new_fields IS 'may Iterable create fields that it does not know: as its project says, always, never';
+COMMENT ON COLUMN iterable.sync.dry_run IS 'everything is done but the requests';
 COMMENT ON COLUMN iterable.sync.version IS 'goes up with every change of the sync or its mappings; a worker rebuilds its plan when it differs';
 
 CREATE TABLE iterable.mapping (
@@ -42,11 +54,13 @@ CREATE TABLE iterable.mapping (
 	constant text,
 	expression text,
 	null_policy text NOT NULL DEFAULT 'omit' CHECK (null_policy IN ('omit', 'clear')),
+	time_zone text,
 	PRIMARY KEY (sync_id, destination),
 	CHECK (pg_catalog.num_nonnulls(column_name, constant, expression) = 1)
 );
 COMMENT ON TABLE iterable.mapping IS 'one destination field of a sync and what fills it';
 COMMENT ON COLUMN iterable.mapping.expression IS 'deparsed text, run with search_path pg_catalog, pg_temp as the owner of the source';
+COMMENT ON COLUMN iterable.mapping.time_zone IS 'zone of timestamps that have none; null: UTC';
 COMMENT ON COLUMN iterable.mapping.null_policy IS 'omit leaves the field untouched at Iterable, clear sends null and so deletes it there';
 
 SELECT pg_catalog.pg_extension_config_dump('iterable.source', '');
@@ -62,6 +76,7 @@ SELECT pg_catalog.pg_extension_config_dump('iterable.mapping', '');
 
 CREATE TABLE iterable.sync_state (
 	sync_id integer PRIMARY KEY REFERENCES iterable.sync ON DELETE CASCADE,
+	state_id bigint GENERATED ALWAYS AS IDENTITY,
 	identity text NOT NULL,
 	"position" pg_snapshot NOT NULL,
 	window_end pg_snapshot,
@@ -80,6 +95,7 @@ CREATE TABLE iterable.sync_state (
 	last_error_at timestamptz
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE iterable.sync_state IS 'how far each sync has come; one row a sync, updated once a batch';
+COMMENT ON COLUMN iterable.sync_state.state_id IS 'another one when the sync starts anew, so that a run of before records nothing';
 COMMENT ON COLUMN iterable.sync_state.identity IS 'system identifier, database and environment in which the sync was enabled; elsewhere it stays paused';
 COMMENT ON COLUMN iterable.sync_state."position" IS 'every change visible in this snapshot has been dealt with';
 COMMENT ON COLUMN iterable.sync_state.window_end IS 'set while a window is open: what is visible here and not in position is being sent';

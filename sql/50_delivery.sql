@@ -13,7 +13,7 @@ CREATE TABLE iterable.sync_delivery (
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE iterable.sync_delivery IS 'per row of a source: what Iterable has accepted last';
 COMMENT ON COLUMN iterable.sync_delivery.payload_hash IS 'first 64 bits of the SHA-256 of the last accepted payload; null: what Iterable has is not known';
-COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v accepted and then vanished from the source, s seen but not sent (mode update)';
+COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v vanished from the source, l left: the filter is not true for the row, s seen but not sent (mode update)';
 
 CREATE TABLE iterable.sync_failure (
 	sync_id integer NOT NULL,
@@ -43,6 +43,8 @@ CREATE TABLE iterable.sync_run (
 	unchanged bigint NOT NULL DEFAULT 0,
 	skipped bigint NOT NULL DEFAULT 0,
 	vanished bigint NOT NULL DEFAULT 0,
+	filtered bigint NOT NULL DEFAULT 0,
+	would_send bigint NOT NULL DEFAULT 0,
 	requests bigint NOT NULL DEFAULT 0,
 	bytes bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);

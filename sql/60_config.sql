@@ -11,15 +11,82 @@ CREATE FUNCTION iterable_create_sync(
 	unique_field text,
 	match_field text DEFAULT NULL,
 	mode text DEFAULT 'upsert',
-	schedule text DEFAULT 'continuous')
+	schedule text DEFAULT 'continuous',
+	filter text DEFAULT NULL,
+	time_zone text DEFAULT 'UTC',
+	prefer_user_id boolean DEFAULT false,
+	merge_nested_objects boolean DEFAULT false,
+	create_new_fields text DEFAULT 'project',
+	dry_run boolean DEFAULT false)
 RETURNS void
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_create_sync';
-COMMENT ON FUNCTION iterable_create_sync(text, text, regclass, text, text, text, text, text) IS
+COMMENT ON FUNCTION iterable_create_sync(text, text, regclass, text, text, text, text, text, text, text, boolean, boolean, text, boolean) IS
 'Creates a sync, which is disabled and has no mappings yet; the current role becomes its owner.
-name: at most 63 bytes. connection: a connection that the current role may use. source: a table or partitioned table of the current role. object: user or event. unique_field: the column that makes the key, or an array of several such as {id,day}; NOT NULL, with a unique index on exactly these columns. match_field: column that holds the identifier where no mapping fills email or userId. mode: insert, update or upsert. schedule: continuous, manual, or an interval such as 15 minutes.
+name: at most 63 bytes. connection: a connection that the current role may use. source: a table or partitioned table of the current role. object: user or event. unique_field: the column that makes the key, or an array of several such as {id,day}; NOT NULL, with a unique index on exactly these columns. match_field: column that holds the identifier where no mapping fills email or userId. mode: insert, update or upsert. schedule: continuous, manual, an interval such as 15 minutes. filter: a condition over the columns of one row, as an expression of a mapping; only rows for which it is true are sent. time_zone: in which the schedule is read. prefer_user_id: for users of an email project, a user who is known by a user id alone is made if there is none. merge_nested_objects: for users, objects in dataFields are merged with what Iterable has, one level deep, instead of replacing it. create_new_fields: may Iterable create fields that it does not know: project (as its setting says), always or never. dry_run: everything is done but the requests; iterable.run shows what would have gone.
 Returns nothing.
-Raises 42710 if there is a sync of that name, 42704 or 42501 for the connection, 42501 if the source is not the current role''s, 0A000 or 42809 if it is nothing that can be captured, 42703 for an unknown column, 42804 for a match_field of a type that is no identifier, 42P10 if the unique field is not unique or may be NULL, 22023 for an unknown object, mode or schedule, 42622 for a name that is too long.';
+Raises 42710 if there is a sync of that name, 42704 or 42501 for the connection, 42501 if the source is not the current role''s, 0A000 or 42809 if it is nothing that can be captured, 42703 for an unknown column, 42804 for a match_field of a type that is no identifier, 42P10 if the unique field is not unique or may be NULL, 22023 for an unknown object, mode, schedule or time zone and for a flag that has no meaning for the sync, 42601, 0A000 or 42804 for a filter that is no condition over one row, 42622 for a name that is too long.';
+
+
+CREATE FUNCTION iterable_update_sync(
+	sync text,
+	connection text DEFAULT NULL,
+	source regclass DEFAULT NULL,
+	object text DEFAULT NULL,
+	unique_field text DEFAULT NULL,
+	match_field text DEFAULT NULL,
+	mode text DEFAULT NULL,
+	schedule text DEFAULT NULL,
+	filter text DEFAULT NULL,
+	time_zone text DEFAULT NULL,
+	prefer_user_id boolean DEFAULT NULL,
+	merge_nested_objects boolean DEFAULT NULL,
+	create_new_fields text DEFAULT NULL,
+	dry_run boolean DEFAULT NULL,
+	apply text DEFAULT NULL)
+RETURNS void
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_update_sync';
+COMMENT ON FUNCTION iterable_update_sync(text, text, regclass, text, text, text, text, text, text, text, boolean, boolean, text, boolean, text) IS
+'Changes what a sync is.
+Arguments are those of iterable_create_sync(); one that is not given leaves the property as it is, an empty text takes match_field or filter away. apply: must be given if the sync was ever enabled and the change concerns rows that were sent; updates_only lets it count for rows that change from now on, backfill looks at all rows now. A sync that gets another connection, object or unique_field begins anew: what was delivered and what failed is forgotten. With another source it begins anew in the change log, and knows what was delivered.
+Returns nothing.
+Raises 42704 if there is no such sync of the current role, 22023 if apply is missing, 55P03 if the source is locked by others, and what iterable_create_sync() and iterable_add_mapping() raise for what does not fit.';
+
+CREATE FUNCTION iterable_rename_sync(
+	sync text,
+	new_name text)
+RETURNS void
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_rename_sync';
+COMMENT ON FUNCTION iterable_rename_sync(text, text) IS
+'Gives a sync another name; nothing else changes.
+new_name: at most 63 bytes.
+Returns nothing.
+Raises 42704 if there is no such sync of the current role, 42710 if there is one of the new name, 42622 for a name that is too long.';
+
+CREATE FUNCTION iterable_copy_sync(
+	sync text,
+	new_name text,
+	connection text DEFAULT NULL,
+	source regclass DEFAULT NULL)
+RETURNS void
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_copy_sync';
+COMMENT ON FUNCTION iterable_copy_sync(text, text, text, regclass) IS
+'Makes a sync like another, with the same mappings, disabled; the current role becomes its owner. Its events have other ids.
+connection, source: if given, instead of those of the sync.
+Returns nothing.
+Raises 42704 if there is no such sync of the current role, and what iterable_create_sync() and iterable_add_mapping() raise for what does not fit.';
+
+CREATE FUNCTION iterable_sync_sql(
+	sync text)
+RETURNS text
+LANGUAGE C STABLE
+AS 'MODULE_PATHNAME', 'iterable_sync_sql';
+COMMENT ON FUNCTION iterable_sync_sql(text) IS
+'Returns the SQL that makes a sync and its mappings again, disabled; so a definition can be kept in a file. What it connects to is a name: no key is in it. The ids of events of a sync that is made again are others.
+Raises 42704 if there is no such sync of the current role.';
 
 CREATE FUNCTION iterable_add_mapping(
 	sync text,
@@ -28,15 +95,43 @@ CREATE FUNCTION iterable_add_mapping(
 	constant text DEFAULT NULL,
 	expression text DEFAULT NULL,
 	null_policy text DEFAULT 'omit',
+	time_zone text DEFAULT NULL,
 	apply text DEFAULT NULL)
 RETURNS void
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_add_mapping';
-COMMENT ON FUNCTION iterable_add_mapping(text, text, text, text, text, text, text) IS
+COMMENT ON FUNCTION iterable_add_mapping(text, text, text, text, text, text, text, text) IS
 'Adds a mapping to a sync: one destination and what fills it.
-destination: email, userId, for events eventName, id, campaignId, templateId and createdAt; any other is a path in dataFields such as address.city. Exactly one of column_name (a column of the source), constant and expression (over the columns of one row, with search_path pg_catalog, pg_temp). null_policy: omit leaves the field untouched at Iterable when the value is NULL, clear deletes it there. apply: for a sync that was ever enabled, updates_only (rows get the field when they change next) or backfill (all rows are looked at now).
+destination: email, userId, for events eventName, id, campaignId, templateId and createdAt; any other is a path in dataFields such as address.city. Exactly one of column_name (a column of the source), constant and expression (over the columns of one row, with search_path pg_catalog, pg_temp). null_policy: omit leaves the field untouched at Iterable when the value is NULL, clear deletes it there. time_zone: of a timestamp without time zone, default UTC. apply: for a sync that was ever enabled, updates_only (rows get the field when they change next) or backfill (all rows are looked at now).
 Returns nothing.
 Raises 42704 if there is no such sync of the current role, 22023 for a wrong argument or a destination inside another, 42710 for a destination that is mapped already, 42703 for an unknown column, 42804 or 0A000 for a type or an expression that cannot be sent, 42P01 or 42501 if the source is gone or not the current role''s, 55P03 if the source is locked by others.';
+
+CREATE FUNCTION iterable_set_mappings(
+	sync text,
+	mappings jsonb,
+	apply text DEFAULT NULL)
+RETURNS void
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_set_mappings';
+COMMENT ON FUNCTION iterable_set_mappings(text, jsonb, text) IS
+'Gives a sync these mappings instead of those that it has, as one change.
+mappings: an object with a member a destination; its value is the name of a column, or an object with one of column_name, constant and expression, and null_policy and time_zone where wanted: {"plan": "plan_code", "eventName": {"constant": "Subscribe"}}. apply: as for iterable_add_mapping().
+Returns nothing.
+Raises what iterable_add_mapping() raises, and 22023 if mappings are not of this form.';
+
+CREATE FUNCTION iterable_map_columns(
+	sync text,
+	except_columns text[] DEFAULT NULL,
+	style text DEFAULT NULL,
+	apply text DEFAULT NULL)
+RETURNS TABLE (destination text, column_name name)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_map_columns';
+COMMENT ON FUNCTION iterable_map_columns(text, text[], text, text) IS
+'Maps every column of the source that is not mapped yet to a field in dataFields.
+except_columns: columns that are left out; so is the match field. style: how names of columns become names of fields: camel (planCode), snake (plan_code), or null, as they are; a dot becomes an underscore. A column whose name has a meaning at Iterable, such as id or createdAt of an event, becomes a field of that name in dataFields; email and userId of a user are not mapped, with a notice. apply: as for iterable_add_mapping().
+Returns a line a mapping that was made.
+Raises what iterable_add_mapping() raises, for instance 0A000 for a column of a type that cannot be sent: leave it out; 42703 for an unknown column in except_columns, 22023 for an unknown style.';
 
 CREATE FUNCTION iterable_drop_mapping(
 	sync text,
@@ -102,3 +197,11 @@ COMMENT ON FUNCTION iterable_retry_failures(text) IS
 'Has all failures of a sync tried again now.
 Returns how many there are.
 Raises 42704 if there is no such sync of the current role.';
+
+CREATE FUNCTION iterable.check_sync() RETURNS trigger
+	LANGUAGE C
+	AS 'MODULE_PATHNAME', 'iterable_check_sync';
+COMMENT ON FUNCTION iterable.check_sync() IS 'Trigger of iterable.sync: at the end of a transaction, can an enabled sync do with the mappings that it has now? Raises 22023 if not, 39P01 when fired by anything else.';
+CREATE CONSTRAINT TRIGGER check_sync AFTER UPDATE ON iterable.sync
+	DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION iterable.check_sync();

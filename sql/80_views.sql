@@ -95,7 +95,8 @@ COMMENT ON COLUMN iterable.sync_status.what_to_do IS 'null when there is nothing
 
 CREATE VIEW iterable.run WITH (security_barrier) AS
 SELECT s.name AS sync, r.run_id, r.started_at, r.finished_at, r.keys_seen,
-	r.accepted, r.rejected, r.retried, r.unchanged, r.skipped, r.vanished,
+	r.accepted, r.rejected, r.retried, r.unchanged, r.skipped, r.filtered,
+	r.vanished, r.would_send,
 	r.requests, r.bytes
 FROM iterable.sync_run r
 JOIN iterable.sync s ON s.sync_id = r.sync_id
@@ -111,6 +112,8 @@ COMMENT ON COLUMN iterable.run.rejected IS 'rows that became failures';
 COMMENT ON COLUMN iterable.run.retried IS 'rows that failed and will be tried again by themselves';
 COMMENT ON COLUMN iterable.run.unchanged IS 'rows whose payload is what Iterable has accepted last';
 COMMENT ON COLUMN iterable.run.skipped IS 'rows that the mode keeps from being sent';
+COMMENT ON COLUMN iterable.run.filtered IS 'rows for which the filter is not true';
+COMMENT ON COLUMN iterable.run.would_send IS 'rows that a dry run would have sent; its requests and bytes are what they would have been';
 COMMENT ON COLUMN iterable.run.vanished IS 'keys whose row is gone from the source';
 COMMENT ON COLUMN iterable.run.requests IS 'bulk requests that were answered or broken off';
 COMMENT ON COLUMN iterable.run.bytes IS 'bytes of request bodies';
@@ -134,7 +137,7 @@ COMMENT ON COLUMN iterable.failure.next_at IS 'when it is tried again by itself;
 
 CREATE VIEW iterable.delivery WITH (security_barrier) AS
 SELECT s.name AS sync, d.key, d.identifier, d.payload_hash,
-	CASE d.state WHEN 'a' THEN 'accepted' WHEN 'v' THEN 'vanished' WHEN 's' THEN 'seen' END AS state,
+	CASE d.state WHEN 'a' THEN 'accepted' WHEN 'v' THEN 'vanished' WHEN 'l' THEN 'left' WHEN 's' THEN 'seen' END AS state,
 	d.at
 FROM iterable.sync_delivery d
 JOIN iterable.sync s ON s.sync_id = d.sync_id
@@ -144,7 +147,7 @@ COMMENT ON COLUMN iterable.delivery.sync IS 'name of the sync';
 COMMENT ON COLUMN iterable.delivery.key IS 'canonical text of the unique field of the row';
 COMMENT ON COLUMN iterable.delivery.identifier IS 'e-mail or user id that was sent';
 COMMENT ON COLUMN iterable.delivery.payload_hash IS 'first 64 bits of the SHA-256 of the payload';
-COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: accepted, then gone from the source; seen: was there, but the mode does not add it';
+COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: then gone from the source; left: the filter is not true for it any more; seen: was there, but the mode does not add it';
 COMMENT ON COLUMN iterable.delivery.at IS 'when that was recorded';
 
 GRANT SELECT ON iterable.sync_status, iterable.run, iterable.failure, iterable.delivery TO PUBLIC;

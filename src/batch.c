@@ -80,7 +80,8 @@ create_claims(MemoryContext context)
 }
 
 IsBatch *
-is_batch_create(IsEndpoint endpoint, bool claims_users, IsPlace from)
+is_batch_create(IsEndpoint endpoint, const char *envelope, bool claims_users,
+				IsPlace from)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
 												  "iterable_sync batch",
@@ -90,6 +91,7 @@ is_batch_create(IsEndpoint endpoint, bool claims_users, IsPlace from)
 
 	batch->context = context;
 	batch->endpoint = endpoint;
+	batch->envelope = pstrdup(envelope);
 	batch->claims_users = claims_users;
 	batch->stretch.from = from;
 	batch->stretch.to = from;
@@ -146,7 +148,7 @@ append_row(IsBatch *batch, const IsRow *row)
 static Size
 envelope_bytes(const IsBatch *batch, int n)
 {
-	return strlen(is_api_envelope_open(batch->endpoint)) +
+	return strlen(batch->envelope) +
 		strlen(is_api_envelope_close(batch->endpoint)) + n;
 }
 
@@ -209,7 +211,7 @@ is_batch_build_request(IsBatch *batch)
 
 	batch->nsent = 0;
 	resetStringInfo(&batch->body);
-	appendStringInfoString(&batch->body, is_api_envelope_open(batch->endpoint));
+	appendStringInfoString(&batch->body, batch->envelope);
 	for (int i = 0; i < batch->nrows && batch->nsent < batch->send_max; i++)
 	{
 		IsBatchRow *row = &batch->rows[i];
@@ -227,6 +229,20 @@ is_batch_build_request(IsBatch *batch)
 	}
 	appendStringInfoString(&batch->body, is_api_envelope_close(batch->endpoint));
 	return batch->nsent > 0;
+}
+
+void
+is_batch_pretend(IsBatch *batch)
+{
+	for (int i = 0; i < batch->nrows; i++)
+		batch->rows[i].look_up = false;
+	while (is_batch_build_request(batch))
+	{
+		batch->counts.requests++;
+		batch->counts.bytes += batch->body.len;
+		for (int k = 0; k < batch->nsent; k++)
+			is_batch_settle(batch, batch->sent[k], IS_FATE_PRETENDED, NULL, NULL, NULL);
+	}
 }
 
 void
@@ -265,6 +281,14 @@ is_batch_record(IsBatch *batch, int32 sync_id)
 			case IS_FATE_VANISHED:
 			case IS_FATE_VANISHED_UNSURE:
 				batch->counts.vanished++;
+				break;
+			case IS_FATE_LEFT:
+			case IS_FATE_LEFT_UNSURE:
+			case IS_FATE_UNMATCHED:
+				batch->counts.filtered++;
+				break;
+			case IS_FATE_PRETENDED:
+				batch->counts.would_send++;
 				break;
 			case IS_FATE_REJECTED:
 				batch->counts.rejected++;

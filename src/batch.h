@@ -37,6 +37,7 @@ typedef struct IsBatch
 {
 	MemoryContext context;		/* holds everything here */
 	IsEndpoint	endpoint;
+	char	   *envelope;		/* what a request begins with */
 	bool		claims_users;	/* user syncs: one row a user */
 	IsStretch	stretch;		/* part of the window that it covers */
 
@@ -61,8 +62,9 @@ typedef struct IsBatch
 	IsRunCounts counts;			/* not recorded yet */
 } IsBatch;
 
-extern IsBatch *is_batch_create(IsEndpoint endpoint, bool claims_users,
-								IsPlace from);
+/* envelope: is_api_envelope_open() */
+extern IsBatch *is_batch_create(IsEndpoint endpoint, const char *envelope,
+								bool claims_users, IsPlace from);
 extern void is_batch_free(IsBatch *batch);
 
 /*
@@ -83,6 +85,12 @@ extern void is_batch_settle(IsBatch *batch, int i, IsFate fate, const char *clas
  * none, or look-ups must come first.
  */
 extern bool is_batch_build_request(IsBatch *batch);
+
+/*
+ * Of a batch that was completed in a dry run: build its requests, and settle
+ * its rows as if they had been sent.
+ */
+extern void is_batch_pretend(IsBatch *batch);
 
 /* Write down the fates that are not recorded yet. */
 extern void is_batch_record(IsBatch *batch, int32 sync_id);

@@ -25,11 +25,14 @@
 
 static const char *const object_names[] = {"user", "event"};
 static const char *const mode_names[] = {"insert", "update", "upsert"};
+static const char *const new_fields_names[] = {"project", "always", "never"};
 
 #define SYNC_COLUMNS \
 	"s.sync_id, s.sync_uuid, s.name, s.owner::pg_catalog.oid, s.connection, " \
 	"s.source_id, c.schema_name, c.table_name, c.key_columns, s.object, " \
-	"s.mode, s.schedule, s.match_field, s.enabled, s.version, " \
+	"s.mode, s.schedule, s.time_zone, s.match_field, s.filter, " \
+	"s.prefer_user_id, s.merge_nested_objects, s.create_new_fields, s.dry_run, " \
+	"s.enabled, s.version, " \
 	"EXISTS (SELECT FROM iterable.sync_state t " \
 	"WHERE t.sync_id OPERATOR(pg_catalog.=) s.sync_id) " \
 	"FROM iterable.sync s JOIN iterable.source c " \
@@ -80,6 +83,19 @@ is_catalog_parse_mode(const char *text)
 							   "mode");
 }
 
+const char *
+is_catalog_new_fields_name(IsNewFields new_fields)
+{
+	return new_fields_names[new_fields];
+}
+
+IsNewFields
+is_catalog_parse_new_fields(const char *text)
+{
+	return (IsNewFields) parse_word(text, new_fields_names, lengthof(new_fields_names),
+									"value for create_new_fields");
+}
+
 /* A column of the current SPI tuple as text in "context", NULL for null. */
 static char *
 get_text(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
@@ -113,7 +129,7 @@ load_mappings(int32 sync_id, MemoryContext context)
 	List	   *result = NIL;
 
 	if (SPI_execute_with_args("SELECT destination, column_name, constant, expression, "
-							  "null_policy OPERATOR(pg_catalog.=) 'clear' "
+							  "null_policy OPERATOR(pg_catalog.=) 'clear', time_zone "
 							  "FROM iterable.mapping WHERE sync_id OPERATOR(pg_catalog.=) $1 "
 							  "ORDER BY destination COLLATE \"C\"",
 							  1, &type, &arg, NULL, false, 0) != SPI_OK_SELECT)
@@ -133,6 +149,7 @@ load_mappings(int32 sync_id, MemoryContext context)
 		mapping->expression = get_text(tuple, desc, 4, context);
 		mapping->clear_null =
 			DatumGetBool(SPI_getbinval(tuple, desc, 5, &isnull));
+		mapping->time_zone = get_text(tuple, desc, 6, context);
 		result = lappend(result, mapping);
 		MemoryContextSwitchTo(old);
 	}
@@ -172,10 +189,16 @@ load_sync(const char *condition, Oid type, Datum arg)
 		sync->object = is_catalog_parse_object(SPI_getvalue(tuple, desc, 10));
 		sync->mode = is_catalog_parse_mode(SPI_getvalue(tuple, desc, 11));
 		sync->schedule = get_text(tuple, desc, 12, context);
-		sync->match_field = get_text(tuple, desc, 13, context);
-		sync->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 14, &isnull));
-		sync->version = DatumGetInt32(SPI_getbinval(tuple, desc, 15, &isnull));
-		sync->has_state = DatumGetBool(SPI_getbinval(tuple, desc, 16, &isnull));
+		sync->time_zone = get_text(tuple, desc, 13, context);
+		sync->match_field = get_text(tuple, desc, 14, context);
+		sync->filter = get_text(tuple, desc, 15, context);
+		sync->prefer_user_id = DatumGetBool(SPI_getbinval(tuple, desc, 16, &isnull));
+		sync->merge_nested_objects = DatumGetBool(SPI_getbinval(tuple, desc, 17, &isnull));
+		sync->new_fields = is_catalog_parse_new_fields(SPI_getvalue(tuple, desc, 18));
+		sync->dry_run = DatumGetBool(SPI_getbinval(tuple, desc, 19, &isnull));
+		sync->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 20, &isnull));
+		sync->version = DatumGetInt32(SPI_getbinval(tuple, desc, 21, &isnull));
+		sync->has_state = DatumGetBool(SPI_getbinval(tuple, desc, 22, &isnull));
 		sync->mappings = load_mappings(sync->sync_id, context);
 	}
 	SPI_finish();

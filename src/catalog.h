@@ -19,6 +19,8 @@
 #include "nodes/pg_list.h"
 #include "utils/uuid.h"
 
+#include "iterable_api.h"
+
 typedef enum IsObject
 {
 	IS_OBJECT_USER,
@@ -40,6 +42,7 @@ typedef struct IsMapping
 	char	   *constant;
 	char	   *expression;
 	bool		clear_null;		/* null policy "clear"; else "omit" */
+	char	   *time_zone;		/* of timestamps without one; NULL: UTC */
 } IsMapping;
 
 /* A captured relation, followed by name, and its key columns. */
@@ -62,7 +65,13 @@ typedef struct IsSync
 	IsObject	object;
 	IsMode		mode;
 	char	   *schedule;
+	char	   *time_zone;		/* of the schedule */
 	char	   *match_field;	/* or NULL */
+	char	   *filter;			/* deparsed condition, or NULL */
+	bool		prefer_user_id;
+	bool		merge_nested_objects;
+	IsNewFields new_fields;
+	bool		dry_run;
 	bool		enabled;
 	int32		version;
 	bool		has_state;		/* was ever enabled here */
@@ -74,6 +83,8 @@ extern const char *is_catalog_object_name(IsObject object);
 extern IsObject is_catalog_parse_object(const char *text);
 extern const char *is_catalog_mode_name(IsMode mode);
 extern IsMode is_catalog_parse_mode(const char *text);
+extern const char *is_catalog_new_fields_name(IsNewFields new_fields);
+extern IsNewFields is_catalog_parse_new_fields(const char *text);
 
 /*
  * Load a sync with its mappings.  By name: error 42704 if there is none, or

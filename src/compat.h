@@ -53,13 +53,18 @@
 /* Access checks by object class came with 16. */
 #if PG_VERSION_NUM >= 160000
 #include "catalog/pg_foreign_server.h"
+#include "catalog/pg_namespace.h"
 #define is_foreign_server_aclcheck(oid, role, mode) \
 	object_aclcheck(ForeignServerRelationId, oid, role, mode)
 #define is_class_ownercheck(oid, role) \
 	object_ownercheck(RelationRelationId, oid, role)
 #define is_database_ownercheck(oid, role) \
 	object_ownercheck(DatabaseRelationId, oid, role)
+#define is_namespace_aclcheck(oid, role, mode) \
+	object_aclcheck(NamespaceRelationId, oid, role, mode)
 #else
+#define is_namespace_aclcheck(oid, role, mode) \
+	pg_namespace_aclcheck(oid, role, mode)
 #define is_foreign_server_aclcheck(oid, role, mode) \
 	pg_foreign_server_aclcheck(oid, role, mode)
 #define is_class_ownercheck(oid, role) \

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * config.c
- *	  SQL functions that create, enable, disable and drop syncs.
+ *	  SQL functions that enable, disable, run and drop syncs.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -10,20 +10,19 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
 #include "capture.h"
 #include "change_log.h"
+#include "compat.h"
 #include "connection.h"
+#include "layout.h"
 #include "render.h"
-#include "schedule.h"
 #include "source.h"
 #include "state.h"
 
-PG_FUNCTION_INFO_V1(iterable_create_sync);
 PG_FUNCTION_INFO_V1(iterable_enable_sync);
 PG_FUNCTION_INFO_V1(iterable_disable_sync);
 PG_FUNCTION_INFO_V1(iterable_drop_sync);
@@ -90,8 +89,8 @@ is_config_write(IsQuery *query, Datum *values, const char *nulls)
 	return n;
 }
 
-static void
-check_writable(const char *function)
+void
+is_config_check_writable(const char *function)
 {
 	PreventCommandDuringRecovery(function);
 	PreventCommandIfReadOnly(function);
@@ -104,7 +103,7 @@ is_config_lock_sync(const char *name, const char *function)
 		IS_QUERY("SELECT FROM iterable.sync "
 				 "WHERE sync_id OPERATOR(pg_catalog.=) $1 FOR UPDATE", 1, INT4OID);
 
-	check_writable(function);
+	is_config_check_writable(function);
 
 	for (;;)
 	{
@@ -139,176 +138,12 @@ is_config_start_backfill(const IsSync *sync, IsProjectType project_type)
 }
 
 /* ----------------------------------------------------------------
- * Creating
- * ----------------------------------------------------------------
- */
-
-/* The columns of a unique field: the name of one, or an array literal. */
-static List *
-parse_unique_field(const char *unique_field)
-{
-	Datum	   *names;
-	int			n;
-	ArrayType  *array;
-	List	   *result = NIL;
-
-	if (unique_field[0] != '{')
-		return list_make1(pstrdup(unique_field));
-
-	array = DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN,
-													pstrdup(unique_field),
-													TEXTOID, -1));
-	if (ARR_NDIM(array) != 1 || array_contains_nulls(array))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unique_field \"%s\" is not a list of columns", unique_field),
-				 errhint("Write the name of a column, or an array of names such as '{id,day}'.")));
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &names, NULL, &n);
-	for (int i = 0; i < n; i++)
-		result = lappend(result, TextDatumGetCString(names[i]));
-	return result;
-}
-
-static Datum
-names_datum(const List *names)
-{
-	Datum	   *elems = palloc_array(Datum, list_length(names));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, names)
-		elems[n++] = DirectFunctionCall1(namein, CStringGetDatum(lfirst(lc)));
-	return PointerGetDatum(construct_array(elems, n, NAMEOID, NAMEDATALEN,
-										   false, TYPALIGN_CHAR));
-}
-
-/*
- * Find or make the row of a source, and keep it from going away.  The update
- * to itself, rather than a lock, makes a session fail that wants to drop it in
- * an older snapshot: it would not see our sync.
- */
-static int32
-get_source(Oid relid, const List *key_columns)
-{
-	static IsQuery find =
-		IS_QUERY("UPDATE iterable.source SET key_columns = key_columns "
-				 "WHERE schema_name OPERATOR(pg_catalog.=) $1 "
-				 "AND table_name OPERATOR(pg_catalog.=) $2 "
-				 "AND key_columns OPERATOR(pg_catalog.=) $3 RETURNING source_id",
-				 3, NAMEOID, NAMEOID, NAMEARRAYOID);
-	static IsQuery make =
-		IS_QUERY("INSERT INTO iterable.source (schema_name, table_name, key_columns) "
-				 "VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-				 3, NAMEOID, NAMEOID, NAMEARRAYOID);
-	int32		source_id;
-	bool		isnull;
-	Datum		values[3];
-	IsUserContext save;
-
-	values[0] = DirectFunctionCall1(namein,
-									CStringGetDatum(get_namespace_name(get_rel_namespace(relid))));
-	values[1] = DirectFunctionCall1(namein, CStringGetDatum(get_rel_name(relid)));
-	values[2] = names_datum(key_columns);
-
-	is_catalog_become_owner(&save);
-	SPI_connect();
-
-	/* Others may make it or drop it between two of our looks. */
-	while (is_query_run(&find, values, NULL) == 0)
-	{
-		CHECK_FOR_INTERRUPTS();
-		is_query_run(&make, values, NULL);
-	}
-	source_id = DatumGetInt32(is_query_value(0, 1, &isnull));
-	SPI_finish();
-	is_catalog_restore_user(&save);
-	return source_id;
-}
-
-static void
-check_name(const char *name)
-{
-	if (name[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the name of a sync must not be empty")));
-	if (strlen(name) >= NAMEDATALEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_NAME_TOO_LONG),
-				 errmsg("the name of a sync must not be longer than %d bytes",
-						NAMEDATALEN - 1)));
-}
-
-/*
- * iterable_create_sync(name text, connection text, source regclass,
- *		object text, unique_field text, match_field text, mode text,
- *		schedule text) returns void
- */
-Datum
-iterable_create_sync(PG_FUNCTION_ARGS)
-{
-	static IsQuery query =
-		IS_QUERY("INSERT INTO iterable.sync (name, owner, connection, source_id, "
-				 "object, mode, schedule, match_field) "
-				 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
-				 "ON CONFLICT (name) DO NOTHING",
-				 8, TEXTOID, REGROLEOID, NAMEOID, INT4OID, TEXTOID, TEXTOID,
-				 TEXTOID, NAMEOID);
-	char	   *name = is_config_arg(fcinfo, 0, "name", true);
-	char	   *connection = is_config_arg(fcinfo, 1, "connection", true);
-	Oid			relid;
-	char	   *object = is_config_arg(fcinfo, 3, "object", true);
-	char	   *unique_field = is_config_arg(fcinfo, 4, "unique_field", true);
-	char	   *match_field = is_config_arg(fcinfo, 5, "match_field", false);
-	char	   *mode = is_config_arg(fcinfo, 6, "mode", true);
-	char	   *schedule = is_config_arg(fcinfo, 7, "schedule", true);
-	IsProjectType project_type;
-	List	   *key_columns;
-	Datum		values[8];
-
-	if (PG_ARGISNULL(2))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", "source")));
-	relid = PG_GETARG_OID(2);
-
-	check_writable("iterable_create_sync()");
-
-	check_name(name);
-	(void) is_catalog_parse_object(object);
-	(void) is_catalog_parse_mode(mode);
-	is_schedule_check(schedule);
-	project_type = is_connection_describe(connection, GetUserId())->project_type;
-	key_columns = parse_unique_field(unique_field);
-	is_source_check(relid, key_columns);
-	if (match_field)
-		is_render_check_type(get_atttype(relid, is_source_column(relid, match_field)),
-							 project_type == IS_PROJECT_USERID ? "userId" : "email");
-
-	values[0] = CStringGetTextDatum(name);
-	values[1] = ObjectIdGetDatum(GetUserId());
-	values[2] = DirectFunctionCall1(namein, CStringGetDatum(connection));
-	values[3] = Int32GetDatum(get_source(relid, key_columns));
-	values[4] = CStringGetTextDatum(object);
-	values[5] = CStringGetTextDatum(mode);
-	values[6] = CStringGetTextDatum(schedule);
-	values[7] = match_field ?
-		DirectFunctionCall1(namein, CStringGetDatum(match_field)) : (Datum) 0;
-	if (is_config_write(&query, values, match_field ? "        " : "       n") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("sync \"%s\" already exists", name)));
-	PG_RETURN_VOID();
-}
-
-/* ----------------------------------------------------------------
  * Enabling and disabling
  * ----------------------------------------------------------------
  */
 
-/* Was the sync enabled before, here and not in another copy of the database? */
-static bool
-is_enabled_before(const IsSync *sync, const char *identity)
+bool
+is_config_enabled_here(const IsSync *sync)
 {
 	static IsQuery query =
 		IS_QUERY("SELECT FROM iterable.sync_state "
@@ -317,30 +152,39 @@ is_enabled_before(const IsSync *sync, const char *identity)
 	Datum		values[2];
 
 	values[0] = Int32GetDatum(sync->sync_id);
-	values[1] = CStringGetTextDatum(identity);
+	values[1] = CStringGetTextDatum(is_state_identity());
 	return is_config_write(&query, values, NULL) == 1;
 }
 
-/*
- * Give the sync a place in the change log: from now on.  The triggers must
- * stand already, or what is committed in between would be in neither.
- */
-static void
-start_state(const IsSync *sync, const char *identity)
+void
+is_config_forget_state(const IsSync *sync)
 {
-	static IsQuery forget =
+	static IsQuery queries[] = {
 		IS_QUERY("DELETE FROM iterable.sync_state "
-				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID);
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
+		IS_QUERY("UPDATE iterable.sync_run SET finished_at = pg_catalog.now() "
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1 AND finished_at IS NULL",
+				 1, INT4OID),
+	};
+	Datum		arg = Int32GetDatum(sync->sync_id);
+
+	for (int i = 0; i < (int) lengthof(queries); i++)
+		is_config_write(&queries[i], &arg, NULL);
+}
+
+void
+is_config_start_state(const IsSync *sync)
+{
 	static IsQuery query =
 		IS_QUERY("INSERT INTO iterable.sync_state (sync_id, identity, \"position\") "
 				 "VALUES ($1, $2, $3::pg_catalog.pg_snapshot)",
 				 3, INT4OID, TEXTOID, TEXTOID);
 	Datum		values[3];
 
+	is_config_forget_state(sync);
 	values[0] = Int32GetDatum(sync->sync_id);
-	values[1] = CStringGetTextDatum(identity);
+	values[1] = CStringGetTextDatum(is_state_identity());
 	values[2] = CStringGetTextDatum(is_change_log_start_position());
-	is_config_write(&forget, values, NULL);
 	is_config_write(&query, values, NULL);
 }
 
@@ -371,6 +215,29 @@ clear_trouble(const IsSync *sync)
 	is_catalog_restore_user(&save);
 }
 
+/* What is permitted, but is perhaps not what was meant. */
+static void
+warn(const IsSync *sync, const IsRelation *relation, IsApply apply)
+{
+	Oid			schema = get_rel_namespace(relation->relid);
+
+	if (sync->object == IS_OBJECT_EVENT && !is_layout_has_time(sync))
+		ereport(WARNING,
+				(errmsg("sync \"%s\" does not say when its events happened", sync->name),
+				 apply == IS_APPLY_BACKFILL ?
+				 errdetail("Iterable will date all events of the backfill now.") :
+				 errdetail("Iterable dates an event when it receives it."),
+				 errhint("Add a mapping to \"createdAt\".")));
+	if (is_namespace_aclcheck(schema, relation->owner, ACL_CREATE) != ACLCHECK_OK)
+		ereport(WARNING,
+				(errmsg("owner of source \"%s.%s\" may not create tables in its schema",
+						sync->source.schema_name, sync->source.table_name),
+				 errdetail("If another role puts a new table under this name, the sync pauses."),
+				 errhint("Use GRANT CREATE ON SCHEMA %s TO %s if the table is to be rebuilt.",
+						 quote_identifier(sync->source.schema_name),
+						 quote_identifier(GetUserNameFromId(relation->owner, false)))));
+}
+
 /*
  * iterable_enable_sync(sync text, apply text) returns void
  */
@@ -380,23 +247,24 @@ iterable_enable_sync(PG_FUNCTION_ARGS)
 	char	   *name = is_config_arg(fcinfo, 0, "sync", true);
 	IsApply		apply = is_config_parse_apply(is_config_arg(fcinfo, 1, "apply", false));
 	IsSync	   *sync = is_config_lock_sync(name, "iterable_enable_sync()");
-	char	   *identity = is_state_identity();
-	bool		first = !is_enabled_before(sync, identity);
+	bool		first = !is_config_enabled_here(sync);
 	IsConnection *connection;
-	IsRenderer *renderer;
+	IsRelation *relation;
 
 	if (first)
 		is_config_require_apply(apply, "The sync is enabled for the first time here.");
 
 	/* Everything that creating has checked may have changed since. */
 	connection = is_connection_describe(sync->connection, sync->owner);
-	is_source_check(is_source_resolve(sync)->relid, sync->source.key_columns);
-	renderer = is_render_create(sync, connection->project_type);
-	is_render_destroy(renderer);
+	relation = is_source_resolve(sync);
+	is_source_check(relation->relid, sync->source.key_columns);
+	is_render_destroy(is_render_create(sync, connection->project_type));
+	if (first || apply == IS_APPLY_BACKFILL)
+		warn(sync, relation, apply);
 
 	is_source_put_triggers(sync);
 	if (first)
-		start_state(sync, identity);
+		is_config_start_state(sync);
 	set_enabled(sync, true);
 	clear_trouble(sync);
 	if (apply == IS_APPLY_BACKFILL)
@@ -425,20 +293,38 @@ iterable_disable_sync(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
+void
+is_config_lock_source(const IsSource *source)
+{
+	static IsQuery query =
+		IS_QUERY("SELECT FROM iterable.source "
+				 "WHERE source_id OPERATOR(pg_catalog.=) $1 FOR UPDATE", 1, INT4OID);
+	Datum		arg = Int32GetDatum(source->source_id);
+
+	is_config_write(&query, &arg, NULL);
+}
+
+void
+is_config_release_source(const IsSource *source)
+{
+	static IsQuery query =
+		IS_QUERY("DELETE FROM iterable.source c "
+				 "WHERE c.source_id OPERATOR(pg_catalog.=) $1 "
+				 "AND NOT EXISTS (SELECT FROM iterable.sync s "
+				 "WHERE s.source_id OPERATOR(pg_catalog.=) c.source_id)", 1, INT4OID);
+	Datum		arg = Int32GetDatum(source->source_id);
+
+	/* Triggers that had to stay bear its number: the next sync adopts them. */
+	if (is_source_drop_triggers(source))
+		is_config_write(&query, &arg, NULL);
+}
+
 /*
  * iterable_drop_sync(sync text) returns void
  */
 Datum
 iterable_drop_sync(PG_FUNCTION_ARGS)
 {
-	/*
-	 * Nobody may begin to use the source while we find out whether anybody
-	 * does.
-	 */
-	static IsQuery lock_source =
-		IS_QUERY("SELECT FROM iterable.source "
-				 "WHERE source_id OPERATOR(pg_catalog.=) $1 FOR UPDATE", 1, INT4OID);
-
 	/*
 	 * State first: a batch that is being recorded has its row locked, so we
 	 * wait until that is done, and the next one finds no state.
@@ -457,23 +343,14 @@ iterable_drop_sync(PG_FUNCTION_ARGS)
 		IS_QUERY("DELETE FROM iterable.sync "
 				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
 	};
-	static IsQuery drop_source =
-		IS_QUERY("DELETE FROM iterable.source c "
-				 "WHERE c.source_id OPERATOR(pg_catalog.=) $1 "
-				 "AND NOT EXISTS (SELECT FROM iterable.sync s "
-				 "WHERE s.source_id OPERATOR(pg_catalog.=) c.source_id)", 1, INT4OID);
 	char	   *name = is_config_arg(fcinfo, 0, "sync", true);
 	IsSync	   *sync = is_config_lock_sync(name, "iterable_drop_sync()");
 	Datum		sync_id = Int32GetDatum(sync->sync_id);
-	Datum		source_id = Int32GetDatum(sync->source.source_id);
 
-	is_config_write(&lock_source, &source_id, NULL);
+	is_config_lock_source(&sync->source);
 	for (int i = 0; i < (int) lengthof(drop); i++)
 		is_config_write(&drop[i], &sync_id, NULL);
-
-	/* Triggers that had to stay bear its number: the next sync adopts them. */
-	if (is_source_drop_triggers(&sync->source))
-		is_config_write(&drop_source, &source_id, NULL);
+	is_config_release_source(&sync->source);
 	is_capture_wake_on_commit();
 	PG_RETURN_VOID();
 }
@@ -521,7 +398,7 @@ iterable_retry_failures(PG_FUNCTION_ARGS)
 	Datum		arg;
 	uint64		n;
 
-	check_writable("iterable_retry_failures()");
+	is_config_check_writable("iterable_retry_failures()");
 	sync = is_catalog_get_sync(name);
 	arg = Int32GetDatum(sync->sync_id);
 	n = is_config_write(&query, &arg, NULL);

@@ -49,6 +49,28 @@ extern void is_config_require_apply(IsApply apply, const char *because);
  */
 extern IsSync *is_config_lock_sync(const char *name, const char *function);
 
+/* Error 25006 in recovery or a read-only transaction. */
+extern void is_config_check_writable(const char *function);
+
+/* Was the sync enabled before, here and not in another copy of the database? */
+extern bool is_config_enabled_here(const IsSync *sync);
+
+/*
+ * Give the sync a place in the change log, from now on, instead of the one
+ * that it has.  Its triggers must stand already, or what is committed in
+ * between would be in neither.  Or take its place away.
+ */
+extern void is_config_start_state(const IsSync *sync);
+extern void is_config_forget_state(const IsSync *sync);
+
+/*
+ * A sync is about to leave its source: nobody may begin to use the source
+ * while we find out whether anybody does.  Then it has left: the capture
+ * triggers and the source go if it was the last.
+ */
+extern void is_config_lock_source(const IsSource *source);
+extern void is_config_release_source(const IsSource *source);
+
 /* Run a query on the extension's tables as their owner; number of rows. */
 extern uint64 is_config_write(IsQuery *query, Datum *values, const char *nulls);
 

@@ -210,6 +210,7 @@ describe(const char *name, Oid role, IsServerOptions *options)
 	connection->request_timeout_ms = options->request_timeout_ms;
 	connection->connect_timeout_ms = options->connect_timeout_ms;
 	connection->allow_http = options->plain_http;
+	connection->update_only = options->update_only;
 	return connection;
 }
 
@@ -317,6 +318,11 @@ iterable_create_connection(PG_FUNCTION_ARGS)
 	server->options = add_option(server->options, "rate_group", fcinfo, 8, false);
 	server->options = add_option(server->options, "request_timeout", fcinfo, 9, false);
 	server->options = add_option(server->options, "connect_timeout", fcinfo, 10, false);
+	if (!PG_ARGISNULL(11))
+		server->options = lappend(server->options,
+								  makeDefElem("update_only",
+											  (Node *) makeString(PG_GETARG_BOOL(11) ? "true" : "false"),
+											  -1));
 
 	mapping->user = makeNode(RoleSpec);
 	mapping->user->roletype = ROLESPEC_PUBLIC;

@@ -34,6 +34,7 @@ typedef struct IsConnection
 	double		rate[IS_ENDPOINT_COUNT];	/* requests/s */
 	uint64		rate_group;		/* digest of the option rate_group, or of base
 								 * URL and key */
+	bool		update_only;	/* the account has the flag updateOnly */
 	uint64		key_digest;		/* tells a changed key from the refused one */
 	int			request_timeout_ms;
 	int			connect_timeout_ms;

@@ -51,6 +51,7 @@ static const struct
 	{"users_rate", ForeignServerRelationId},
 	{"events_rate", ForeignServerRelationId},
 	{"rate_group", ForeignServerRelationId},
+	{"update_only", ForeignServerRelationId},
 	{"request_timeout", ForeignServerRelationId},
 	{"connect_timeout", ForeignServerRelationId},
 	{"api_key", UserMappingRelationId},
@@ -102,6 +103,19 @@ read_word(DefElem *option, const char *const *words, int n)
 			 closest ?
 			 errhint("Perhaps you meant \"%s\".", closest) :
 			 errhint("Valid values are: %s.", valid.data)));
+}
+
+static bool
+read_bool(DefElem *option)
+{
+	bool		value;
+
+	if (!parse_bool(defGetString(option), &value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"%s\"", option->defname),
+				 errhint("Valid values are: \"true\", \"false\".")));
+	return value;
 }
 
 static double
@@ -292,6 +306,8 @@ is_options_read_server(List *options, IsServerOptions *result)
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						 errmsg("option \"%s\" must not be empty", name)));
 		}
+		else if (strcmp(name, "update_only") == 0)
+			result->update_only = read_bool(option);
 		else if (strcmp(name, "request_timeout") == 0)
 			result->request_timeout_ms =
 				read_timeout(option, MAX_REQUEST_TIMEOUT_MS);

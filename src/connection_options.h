@@ -24,6 +24,7 @@ typedef struct IsServerOptions
 	bool		plain_http;
 	double		rate[IS_ENDPOINT_COUNT];
 	char	   *rate_group;		/* or NULL */
+	bool		update_only;
 	int			request_timeout_ms;
 	int			connect_timeout_ms;
 } IsServerOptions;

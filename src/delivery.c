@@ -62,10 +62,10 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 	 * be matched here.
 	 */
 	static IsQuery query = IS_QUERY(
-		"SELECT k.i, m.state, m.payload_hash, m.failed "
+		"SELECT k.i, m.state, m.payload_hash, m.failed, m.identified "
 		"FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i), LATERAL ("
-		"(SELECT d.state, d.payload_hash, false " BY_KEY("sync_delivery d", "k.key") ") UNION ALL "
-		"(SELECT NULL, NULL, true " BY_KEY("sync_failure f", "k.key") ")) AS m (state, payload_hash, failed)",
+		"(SELECT d.state, d.payload_hash, false, d.identifier IS NOT NULL " BY_KEY("sync_delivery d", "k.key") ") UNION ALL "
+		"(SELECT NULL, NULL, true, false " BY_KEY("sync_failure f", "k.key") ")) AS m (state, payload_hash, failed, identified)",
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum	   *elems = palloc(Max(n, 1) * sizeof(Datum));
@@ -92,6 +92,7 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 			m->state = DatumGetChar(is_query_value(row, 2, &isnull));
 			m->hash = DatumGetInt64(is_query_value(row, 3, &isnull));
 			m->hash_known = !isnull;
+			m->identified = DatumGetBool(is_query_value(row, 5, &isnull));
 		}
 	}
 	SPI_finish();
@@ -101,6 +102,24 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
  * Record
  * ----------------------------------------------------------------
  */
+
+/* The state in which a row is remembered anew, or 0. */
+static char
+state_to_remember(IsFate fate)
+{
+	switch (fate)
+	{
+		case IS_FATE_ACCEPTED:
+		case IS_FATE_REAPPEARED:
+			return IS_DELIVERY_ACCEPTED;
+		case IS_FATE_SEEN:
+			return IS_DELIVERY_SEEN;
+		case IS_FATE_UNMATCHED:
+			return IS_DELIVERY_LEFT;
+		default:
+			return 0;
+	}
+}
 
 static void
 remember(int32 sync_id, const IsResult *results, int n)
@@ -118,8 +137,10 @@ remember(int32 sync_id, const IsResult *results, int n)
 	Datum	   *identifiers = palloc(n * sizeof(Datum));
 	bool	   *no_identifier = palloc0(n * sizeof(bool));
 	Datum	   *hashes = palloc(n * sizeof(Datum));
+	bool	   *no_hash = palloc0(n * sizeof(bool));
 	Datum	   *states = palloc(n * sizeof(Datum));
 	int			k = 0;
+	int			one = 1;
 	Datum		values[5];
 
 	for (int i = 0; i < n; i++)
@@ -127,9 +148,9 @@ remember(int32 sync_id, const IsResult *results, int n)
 		const IsRow *row = results[i].row;
 		const char *identifier = row->email ? row->email : row->user_id;
 
-		if (results[i].fate != IS_FATE_ACCEPTED &&
-			results[i].fate != IS_FATE_REAPPEARED &&
-			results[i].fate != IS_FATE_SEEN)
+		char		state = state_to_remember(results[i].fate);
+
+		if (state == 0)
 			continue;
 		keys[k] = CStringGetTextDatum(row->key);
 		no_identifier[k] = identifier == NULL;
@@ -137,9 +158,9 @@ remember(int32 sync_id, const IsResult *results, int n)
 		identifiers[k] = identifier ?
 			CStringGetTextDatum(pg_any_to_server(identifier, strlen(identifier), PG_UTF8)) :
 			(Datum) 0;
+		no_hash[k] = !row->found;
 		hashes[k] = Int64GetDatum(row->hash);
-		states[k] = CharGetDatum(results[i].fate == IS_FATE_SEEN ?
-								 IS_DELIVERY_SEEN : IS_DELIVERY_ACCEPTED);
+		states[k] = CharGetDatum(state);
 		k++;
 	}
 	if (k == 0)
@@ -148,22 +169,25 @@ remember(int32 sync_id, const IsResult *results, int n)
 	values[0] = Int32GetDatum(sync_id);
 	values[1] = text_array(keys, NULL, k);
 	values[2] = text_array(identifiers, no_identifier, k);
-	values[3] = PointerGetDatum(construct_array(hashes, k, INT8OID, sizeof(int64),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[3] = PointerGetDatum(construct_md_array(hashes, no_hash, 1, &k, &one, INT8OID,
+												   sizeof(int64), FLOAT8PASSBYVAL,
+												   TYPALIGN_DOUBLE));
 	values[4] = PointerGetDatum(construct_array(states, k, CHAROID, 1, true,
 												TYPALIGN_CHAR));
 	(void) is_query_run(&query, values, NULL);
 }
 
+/* The rows are gone, from the source or from what the filter lets through. */
 static void
-mark_vanished(int32 sync_id, Datum keys)
+mark_gone(int32 sync_id, Datum keys, char state)
 {
 	static IsQuery query = IS_QUERY(
-		"UPDATE iterable.sync_delivery SET state = 'v', at = pg_catalog.now() "
-		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.=) 'a'",
-		2, INT4OID, TEXTARRAYOID
+		"UPDATE iterable.sync_delivery SET state = $3, at = pg_catalog.now() "
+		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.<>) $3 "
+		"AND state OPERATOR(pg_catalog.<>) 's'",
+		3, INT4OID, TEXTARRAYOID, CHAROID
 	);
-	Datum		values[2] = {Int32GetDatum(sync_id), keys};
+	Datum		values[3] = {Int32GetDatum(sync_id), keys, CharGetDatum(state)};
 
 	(void) is_query_run(&query, values, NULL);
 }
@@ -243,9 +267,11 @@ void
 is_delivery_record(int32 sync_id, const IsResult *results, int n)
 {
 	Datum	   *vanished = palloc(Max(n, 1) * sizeof(Datum));
+	Datum	   *left = palloc(Max(n, 1) * sizeof(Datum));
 	Datum	   *cleared = palloc(Max(n, 1) * sizeof(Datum));
 	Datum	   *unsure = palloc(Max(n, 1) * sizeof(Datum));
 	int			nvanished = 0;
+	int			nleft = 0;
 	int			nunsure = 0;
 	int			ncleared = 0;
 
@@ -260,6 +286,8 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 			case IS_FATE_REAPPEARED:
 			case IS_FATE_SEEN:
 			case IS_FATE_SKIPPED:
+			case IS_FATE_UNMATCHED:
+			case IS_FATE_PRETENDED:
 				cleared[ncleared++] = CStringGetTextDatum(results[i].row->key);
 				break;
 			case IS_FATE_VANISHED_UNSURE:
@@ -268,6 +296,13 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 			case IS_FATE_VANISHED:
 				vanished[nvanished++] = CStringGetTextDatum(results[i].row->key);
 				cleared[ncleared++] = vanished[nvanished - 1];
+				break;
+			case IS_FATE_LEFT_UNSURE:
+				unsure[nunsure++] = CStringGetTextDatum(results[i].row->key);
+				pg_fallthrough;
+			case IS_FATE_LEFT:
+				left[nleft++] = CStringGetTextDatum(results[i].row->key);
+				cleared[ncleared++] = left[nleft - 1];
 				break;
 			case IS_FATE_REJECTED:
 			case IS_FATE_LATER:
@@ -278,7 +313,9 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 		}
 	}
 	if (nvanished > 0)
-		mark_vanished(sync_id, text_array(vanished, NULL, nvanished));
+		mark_gone(sync_id, text_array(vanished, NULL, nvanished), IS_DELIVERY_VANISHED);
+	if (nleft > 0)
+		mark_gone(sync_id, text_array(left, NULL, nleft), IS_DELIVERY_LEFT);
 	if (nunsure > 0)
 		forget_payloads(sync_id, text_array(unsure, NULL, nunsure));
 	if (ncleared > 0)

@@ -20,6 +20,7 @@
 /* iterable.sync_delivery.state */
 #define IS_DELIVERY_ACCEPTED 'a'
 #define IS_DELIVERY_VANISHED 'v'	/* accepted, then gone from the source */
+#define IS_DELIVERY_LEFT 'l'	/* is there, but the filter is not true for it */
 #define IS_DELIVERY_SEEN 's'	/* mode update: was there, is not ours to add */
 
 /* What is remembered of a key. */
@@ -28,6 +29,7 @@ typedef struct IsMemory
 	char		state;			/* 0: nothing */
 	bool		hash_known;
 	int64		hash;			/* of what Iterable has, if known */
+	bool		identified;		/* an identifier was sent with it */
 	bool		failed;			/* it stands in the failures */
 } IsMemory;
 
@@ -46,6 +48,10 @@ typedef enum IsFate
 	IS_FATE_SEEN,				/* remember that it was there */
 	IS_FATE_VANISHED,
 	IS_FATE_VANISHED_UNSURE,	/* and what Iterable has of it is not known */
+	IS_FATE_LEFT,				/* the filter is not true for it any more */
+	IS_FATE_LEFT_UNSURE,		/* and what Iterable has of it is not known */
+	IS_FATE_UNMATCHED,			/* nor ever was: remember that */
+	IS_FATE_PRETENDED,			/* sent, if this were no dry run */
 	IS_FATE_REJECTED,			/* a failure for a person */
 	IS_FATE_LATER				/* a failure that is tried again by itself */
 } IsFate;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * expression.c
- *	  Expressions that users write into mappings.
+ *	  Expressions that users write: of mappings, and filters.
  *
  * The text is parsed, analyzed and written anew, so that what is stored is
  * one expression and nothing else, with every name bound as it was here.
@@ -41,10 +41,12 @@ report_not_single(void)
 }
 
 static void
-refuse(const char *what, const char *hint)
+refuse(IsExpressionUse use, const char *what, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 use == IS_EXPRESSION_FILTER ?
+			 errmsg("a filter cannot contain %s", what) :
 			 errmsg("an expression of a mapping cannot contain %s", what),
 			 hint ? errhint("%s", hint) : 0));
 }
@@ -86,27 +88,27 @@ parse(const char *text)
 static Node *
 refuse_parameter(ParseState *pstate, ParamRef *pref)
 {
-	refuse("a parameter", NULL);
+	refuse(*(IsExpressionUse *) pstate->p_ref_hook_state, "a parameter", NULL);
 	return NULL;
 }
 
 /* What parse analysis lets pass in a SELECT list. */
 static void
-check_parse_state(const ParseState *pstate)
+check_parse_state(const ParseState *pstate, IsExpressionUse use)
 {
 	if (pstate->p_hasSubLinks)
-		refuse("a sub-select",
+		refuse(use, "a sub-select",
 			   "Look the value up in a trigger or a generated column of the source.");
 	if (pstate->p_hasAggs)
-		refuse("an aggregate function", NULL);
+		refuse(use, "an aggregate function", NULL);
 	if (pstate->p_hasWindowFuncs)
-		refuse("a window function", NULL);
+		refuse(use, "a window function", NULL);
 	if (pstate->p_hasTargetSRFs)
-		refuse("a set-returning function", NULL);
+		refuse(use, "a set-returning function", NULL);
 }
 
 static void
-check_columns(IsExpression *result, Node *expr)
+check_columns(IsExpression *result, Node *expr, Oid relid, IsExpressionUse use)
 {
 	Bitmapset  *attnos = NULL;
 	int			attno = -1;
@@ -117,7 +119,10 @@ check_columns(IsExpression *result, Node *expr)
 		int			real = attno + FirstLowInvalidHeapAttributeNumber;
 
 		if (real < 0)
-			refuse("a system column", NULL);
+			refuse(use, "a system column", NULL);
+		if (real > 0 && get_attgenerated(relid, real) == ATTRIBUTE_GENERATED_VIRTUAL)
+			refuse(use, "a virtual generated column",
+				   "A change of it cannot be seen. Make it a stored generated column, or write what generates it.");
 		if (real == 0)
 			result->whole_row = true;
 		else
@@ -126,7 +131,7 @@ check_columns(IsExpression *result, Node *expr)
 }
 
 static IsExpression *
-check(const char *text, Relation rel)
+check(const char *text, Relation rel, IsExpressionUse use)
 {
 	IsExpression *result = palloc0(sizeof(IsExpression));
 	ParseState *pstate = make_parsestate(NULL);
@@ -135,22 +140,25 @@ check(const char *text, Relation rel)
 
 	pstate->p_sourcetext = text;
 	pstate->p_paramref_hook = refuse_parameter;
+	pstate->p_ref_hook_state = &use;
 	nsitem = addRangeTableEntryForRelation(pstate, rel, AccessShareLock, NULL,
 										   false, true);
 	addNSItemToQuery(pstate, nsitem, true, true, true);
 
 	expr = transformExpr(pstate, parse(text), EXPR_KIND_SELECT_TARGET);
-	if (exprType(expr) == UNKNOWNOID)
+	if (use == IS_EXPRESSION_MAPPING && exprType(expr) == UNKNOWNOID)
 		expr = coerce_type(pstate, expr, UNKNOWNOID, TEXTOID, -1,
 						   COERCION_IMPLICIT, COERCE_IMPLICIT_CAST, -1);
+	if (use == IS_EXPRESSION_FILTER)
+		expr = coerce_to_boolean(pstate, expr, "filter");
 	assign_expr_collations(pstate, expr);
-	check_parse_state(pstate);
-	check_columns(result, expr);
+	check_parse_state(pstate, use);
+	check_columns(result, expr, RelationGetRelid(rel), use);
 
 	/* Default arguments come into sight only when the expression is planned. */
 	if (contain_volatile_functions(expr) ||
 		contain_volatile_functions((Node *) expression_planner(copyObject((Expr *) expr))))
-		refuse("a volatile function",
+		refuse(use, "a volatile function",
 			   "The same row must give the same payload, whenever it is read.");
 
 	result->type = exprType(expr);
@@ -164,7 +172,7 @@ check(const char *text, Relation rel)
 }
 
 IsExpression *
-is_expression_check(const char *text, Oid relid)
+is_expression_check(const char *text, Oid relid, IsExpressionUse use)
 {
 	Relation	rel = relation_open(relid, AccessShareLock);
 	ErrorContextCallback callback;
@@ -180,7 +188,7 @@ is_expression_check(const char *text, Oid relid)
 	guc_level = is_render_pin_settings();
 	is_reading_push_text(&callback, text);
 
-	result = check(text, rel);
+	result = check(text, rel, use);
 
 	error_context_stack = callback.previous;
 	AtEOXact_GUC(false, guc_level);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * expression.h
- *	  Expressions that users write into mappings.
+ *	  Expressions that users write: of mappings, and filters.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -12,6 +12,12 @@
 #include "postgres.h"
 
 #include "nodes/bitmapset.h"
+
+typedef enum IsExpressionUse
+{
+	IS_EXPRESSION_MAPPING,
+	IS_EXPRESSION_FILTER		/* must be boolean */
+} IsExpressionUse;
 
 typedef struct IsExpression
 {
@@ -30,8 +36,10 @@ typedef struct IsExpression
  * rights.  The relation's lock is not kept.
  * Errors: 42601 it does not parse or is more than one expression; 42703,
  * 42883 … as PostgreSQL raises them; 0A000 sub-select, aggregate, window
- * function, set-returning or volatile function, parameter, system column.
+ * function, set-returning or volatile function, parameter, system column,
+ * virtual generated column; 42804 a filter is not boolean.
  */
-extern IsExpression *is_expression_check(const char *text, Oid relid);
+extern IsExpression *is_expression_check(const char *text, Oid relid,
+										 IsExpressionUse use);
 
 #endif							/* IS_EXPRESSION_H */

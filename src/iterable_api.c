@@ -34,10 +34,16 @@ is_api_path(IsEndpoint endpoint)
 	}
 }
 
-const char *
-is_api_envelope_open(IsEndpoint endpoint)
+char *
+is_api_envelope_open(IsEndpoint endpoint, IsNewFields new_fields, bool update_only)
 {
-	return endpoint == IS_ENDPOINT_EVENTS_TRACK_BULK ? "{\"events\":[" : "{\"users\":[";
+	if (endpoint == IS_ENDPOINT_EVENTS_TRACK_BULK)
+		return pstrdup("{\"events\":[");
+	return psprintf("{%s%s\"users\":[",
+					new_fields == IS_NEW_FIELDS_PROJECT ? "" :
+					new_fields == IS_NEW_FIELDS_ALWAYS ? "\"createNewFields\":true," :
+					"\"createNewFields\":false,",
+					update_only ? "\"updateOnly\":true," : "");
 }
 
 const char *

@@ -37,8 +37,21 @@ typedef enum IsProjectType
 
 extern const char *is_api_path(IsEndpoint endpoint);	/* "/api/…" */
 
-/* What stands around and between the rows' payloads of a bulk request. */
-extern const char *is_api_envelope_open(IsEndpoint endpoint);
+/* May Iterable create fields that it does not know? */
+typedef enum IsNewFields
+{
+	IS_NEW_FIELDS_PROJECT,		/* as the project's setting says */
+	IS_NEW_FIELDS_ALWAYS,
+	IS_NEW_FIELDS_NEVER
+} IsNewFields;
+
+/*
+ * What stands before and behind the payloads of a bulk request, palloc'ed.
+ * createNewFields is of the request for users, and of each row for events;
+ * updateOnly exists for users where the account has it.
+ */
+extern char *is_api_envelope_open(IsEndpoint endpoint, IsNewFields new_fields,
+								  bool update_only);
 extern const char *is_api_envelope_close(IsEndpoint endpoint);
 
 /*
@@ -68,6 +81,7 @@ typedef enum IsVerdict
 {
 	IS_VERDICT_ACCEPTED,
 	IS_VERDICT_REJECTED,		/* final until a person or a newer change */
+	IS_VERDICT_SKIPPED,			/* does not exist, and was not to be made */
 	IS_VERDICT_LATER,			/* may succeed on a later try (user unknown) */
 	IS_VERDICT_AGAIN,			/* not applied because of another row of the
 								 * request: send again at once, without it */

@@ -36,6 +36,12 @@ field_of(IsObject object, const char *destination)
 	return IS_FIELD_DATA;
 }
 
+bool
+is_layout_has_meaning(IsObject object, const char *destination)
+{
+	return field_of(object, destination) != IS_FIELD_DATA;
+}
+
 static bool
 has_field(const IsSync *sync, IsField field)
 {
@@ -45,6 +51,12 @@ has_field(const IsSync *sync, IsField field)
 		if (field_of(sync->object, ((IsMapping *) lfirst(lc))->destination) == field)
 			return true;
 	return false;
+}
+
+bool
+is_layout_has_time(const IsSync *sync)
+{
+	return has_field(sync, IS_FIELD_CREATED_AT);
 }
 
 List *
@@ -82,6 +94,14 @@ is_layout_mappings(const IsSync *sync, IsProjectType project_type)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("sync \"%s\" has no event name", sync->name),
 				 errhint("Add a mapping to \"eventName\".")));
+
+	/* It would find no event: those that this sync could know it never made. */
+	if (sync->object == IS_OBJECT_EVENT && sync->mode == IS_MODE_UPDATE &&
+		!has_field(sync, IS_FIELD_EVENT_ID))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sync \"%s\" cannot update events without their ids", sync->name),
+				 errhint("Add a mapping to \"id\", or use the mode upsert.")));
 	return mappings;
 }
 

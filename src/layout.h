@@ -61,9 +61,16 @@ typedef struct IsLayout
 /*
  * The mappings that fill a payload (List of IsMapping *): those of the sync,
  * and one of its match field if that is what holds the identifier.  Error
- * 22023: there is no identifier, or no event name.
+ * 22023: there is no identifier, no event name, or no id of the events that
+ * are to be updated.
  */
 extern List *is_layout_mappings(const IsSync *sync, IsProjectType project_type);
+
+/* Does a sync of events say when they happened? */
+extern bool is_layout_has_time(const IsSync *sync);
+
+/* Has a destination of this name a meaning of its own at Iterable? */
+extern bool is_layout_has_meaning(IsObject object, const char *destination);
 
 /*
  * Lay out the payload.  types are those of the mappings that are not

@@ -1,14 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * mapping.c
- *	  SQL functions that add and drop the mappings of a sync.
+ *	  SQL functions that add and drop mappings, and what they check.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
  */
-#include "config.h"
+#include "mapping.h"
 
+#include "access/attnum.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -20,9 +23,11 @@
 #include "hint.h"
 #include "layout.h"
 #include "source.h"
+#include "time_zone.h"
 
 PG_FUNCTION_INFO_V1(iterable_add_mapping);
 PG_FUNCTION_INFO_V1(iterable_drop_mapping);
+PG_FUNCTION_INFO_V1(iterable_check_sync);
 
 #define MAX_NAME 255			/* bytes of one name of a path */
 #define MAX_DESTINATION 1024	/* bytes of a path: it is part of an index key */
@@ -31,29 +36,6 @@ PG_FUNCTION_INFO_V1(iterable_drop_mapping);
  * Checking
  * ----------------------------------------------------------------
  */
-
-/*
- * Where a destination goes, which others it excludes and which values it
- * takes, the layout of the payloads knows.  The other mappings are laid out
- * as constants here: whether their columns still exist is not the matter of
- * this one.  type is that of a column or expression.
- */
-static void
-check_layout(const IsSync *sync, IsMapping *mapping, Oid type)
-{
-	List	   *mappings = NIL;
-	ListCell   *lc;
-
-	foreach(lc, sync->mappings)
-	{
-		IsMapping  *other = palloc0_object(IsMapping);
-
-		other->destination = ((IsMapping *) lfirst(lc))->destination;
-		other->constant = "0";	/* fits any */
-		mappings = lappend(mappings, other);
-	}
-	(void) is_layout_build(sync, lappend(mappings, mapping), &type);
-}
 
 static void
 check_destination(const IsSync *sync, const char *destination)
@@ -87,8 +69,8 @@ check_destination(const IsSync *sync, const char *destination)
 					 errhint("Drop it first with iterable_drop_mapping().")));
 }
 
-static bool
-parse_null_policy(const char *null_policy)
+bool
+is_mapping_parse_null_policy(const char *null_policy)
 {
 	if (strcmp(null_policy, "omit") == 0)
 		return false;
@@ -98,6 +80,83 @@ parse_null_policy(const char *null_policy)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unrecognized null policy \"%s\"", null_policy),
 			 errhint("Valid values are \"omit\", which leaves the field untouched, and \"clear\", which deletes it.")));
+}
+
+/* The type of what a mapping of a column or expression gives. */
+static Oid
+check_value(IsMapping *mapping, Oid relid)
+{
+	IsExpression *expression;
+
+	if (mapping->column_name)
+	{
+		AttrNumber	attno = is_source_column(relid, mapping->column_name);
+
+		if (get_attgenerated(relid, attno) == ATTRIBUTE_GENERATED_VIRTUAL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("virtual generated column \"%s\" cannot be mapped",
+							mapping->column_name),
+					 errdetail("A change of it cannot be seen."),
+					 errhint("Make it a stored generated column, or map the expression that generates it.")));
+		return get_atttype(relid, attno);
+	}
+
+	expression = is_expression_check(mapping->expression, relid,
+									 IS_EXPRESSION_MAPPING);
+	mapping->expression = expression->text;
+	return expression->type;
+}
+
+void
+is_mapping_check(const IsSync *sync, IsMapping *mapping)
+{
+	List	   *mappings = NIL;
+	Oid			type = InvalidOid;
+	ListCell   *lc;
+
+	if ((mapping->column_name != NULL) + (mapping->constant != NULL) +
+		(mapping->expression != NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("exactly one of column_name, constant and expression must be given"),
+				 errdetail("The mapping is that to \"%s\".", mapping->destination),
+				 errhint("Name the argument, as in column_name => 'plan'.")));
+	check_destination(sync, mapping->destination);
+	if (mapping->time_zone)
+		(void) is_time_zone_get(mapping->time_zone);
+	if (mapping->constant == NULL)
+		type = check_value(mapping, is_source_resolve(sync)->relid);
+
+	/*
+	 * Where a destination goes, which others it excludes and which values it
+	 * takes, the layout of the payloads knows.  The other mappings are laid
+	 * out as constants here: whether their columns still exist is not the
+	 * matter of this one.
+	 */
+	foreach(lc, sync->mappings)
+	{
+		IsMapping  *other = palloc0_object(IsMapping);
+
+		other->destination = ((IsMapping *) lfirst(lc))->destination;
+		other->constant = "0";	/* fits any */
+		mappings = lappend(mappings, other);
+	}
+	(void) is_layout_build(sync, lappend(mappings, mapping), &type);
+}
+
+void
+is_mapping_check_all(const IsSync *sync)
+{
+	Oid			relid = is_source_resolve(sync)->relid;
+	Oid		   *types = palloc_array(Oid, list_length(sync->mappings) + 1);
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, sync->mappings)
+		if (((IsMapping *) lfirst(lc))->constant == NULL)
+			types[n++] = check_value(lfirst(lc), relid);
+	(void) is_layout_build(sync, sync->mappings, types);
 }
 
 /* ----------------------------------------------------------------
@@ -112,16 +171,16 @@ text_or_null(const char *value, char *null)
 	return value ? CStringGetTextDatum(value) : (Datum) 0;
 }
 
-static void
-insert_mapping(const IsSync *sync, const IsMapping *mapping)
+void
+is_mapping_insert(const IsSync *sync, const IsMapping *mapping)
 {
 	static IsQuery query =
 		IS_QUERY("INSERT INTO iterable.mapping (sync_id, destination, column_name, "
-				 "constant, expression, null_policy) "
-				 "VALUES ($1, $2, $3::pg_catalog.name, $4, $5, $6)",
-				 6, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
-	Datum		values[6];
-	char		nulls[6];
+				 "constant, expression, null_policy, time_zone) "
+				 "VALUES ($1, $2, $3::pg_catalog.name, $4, $5, $6, $7)",
+				 7, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID);
+	Datum		values[7];
+	char		nulls[7];
 
 	values[0] = Int32GetDatum(sync->sync_id);
 	nulls[0] = ' ';
@@ -130,6 +189,7 @@ insert_mapping(const IsSync *sync, const IsMapping *mapping)
 	values[3] = text_or_null(mapping->constant, &nulls[3]);
 	values[4] = text_or_null(mapping->expression, &nulls[4]);
 	values[5] = text_or_null(mapping->clear_null ? "clear" : "omit", &nulls[5]);
+	values[6] = text_or_null(mapping->time_zone, &nulls[6]);
 	is_config_write(&query, values, nulls);
 }
 
@@ -144,29 +204,39 @@ bump_version(const IsSync *sync)
 	is_config_write(&query, &arg, NULL);
 }
 
-/*
- * A mapping changes: "apply" must say what happens to the rows that were sent
- * with the old ones, if there can be any.
- */
-static void
-check_apply(const IsSync *sync, IsApply apply)
+void
+is_mapping_delete_all(const IsSync *sync)
+{
+	static IsQuery query =
+		IS_QUERY("DELETE FROM iterable.mapping "
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID);
+	Datum		arg = Int32GetDatum(sync->sync_id);
+
+	is_config_write(&query, &arg, NULL);
+}
+
+void
+is_mapping_begin_change(const IsSync *sync, IsApply apply)
 {
 	if (sync->has_state)
 		is_config_require_apply(apply,
 								"The sync was enabled before: rows may have been sent without this change.");
 }
 
-/* What follows from a change of mappings that is written. */
-static void
-finish_change(const IsSync *sync, IsApply apply)
+void
+is_mapping_end_change(const IsSync *sync, IsApply apply, bool reads_more)
 {
 	bump_version(sync);
-	if (sync->has_state && apply == IS_APPLY_BACKFILL)
+	if (is_config_enabled_here(sync))
 	{
-		IsConnection *connection = is_connection_describe(sync->connection, sync->owner);
+		IsSync	   *now = is_catalog_get_sync_by_id(sync->sync_id);
 
-		is_config_start_backfill(is_catalog_get_sync_by_id(sync->sync_id),
-								 connection->project_type);
+		if (reads_more)
+			is_source_put_triggers(now);
+		if (apply == IS_APPLY_BACKFILL)
+			is_config_start_backfill(now,
+									 is_connection_describe(now->connection,
+															now->owner)->project_type);
 	}
 	is_capture_wake_on_commit();
 }
@@ -178,8 +248,8 @@ finish_change(const IsSync *sync, IsApply apply)
 
 /*
  * iterable_add_mapping(sync text, destination text, column_name text,
- *		constant text, expression text, null_policy text, apply text)
- *		returns void
+ *		constant text, expression text, null_policy text, time_zone text,
+ *		apply text) returns void
  */
 Datum
 iterable_add_mapping(PG_FUNCTION_ARGS)
@@ -190,43 +260,16 @@ iterable_add_mapping(PG_FUNCTION_ARGS)
 		.column_name = is_config_arg(fcinfo, 2, "column_name", false),
 		.constant = is_config_arg(fcinfo, 3, "constant", false),
 		.expression = is_config_arg(fcinfo, 4, "expression", false),
-		.clear_null = parse_null_policy(is_config_arg(fcinfo, 5, "null_policy", true)),
+		.clear_null = is_mapping_parse_null_policy(is_config_arg(fcinfo, 5, "null_policy", true)),
+		.time_zone = is_config_arg(fcinfo, 6, "time_zone", false),
 	};
-	IsApply		apply = is_config_parse_apply(is_config_arg(fcinfo, 6, "apply", false));
-	IsSync	   *sync;
-	Oid			type = InvalidOid;
+	IsApply		apply = is_config_parse_apply(is_config_arg(fcinfo, 7, "apply", false));
+	IsSync	   *sync = is_config_lock_sync(name, "iterable_add_mapping()");
 
-	if ((mapping.column_name != NULL) + (mapping.constant != NULL) +
-		(mapping.expression != NULL) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("exactly one of column_name, constant and expression must be given"),
-				 errhint("Name the argument, as in column_name => 'plan'.")));
-
-	sync = is_config_lock_sync(name, "iterable_add_mapping()");
-	check_apply(sync, apply);
-	check_destination(sync, mapping.destination);
-	if (mapping.constant == NULL)
-	{
-		Oid			relid = is_source_resolve(sync)->relid;
-
-		if (mapping.column_name)
-			type = get_atttype(relid,
-							   is_source_column(relid, mapping.column_name));
-		else
-		{
-			IsExpression *expression = is_expression_check(mapping.expression, relid);
-
-			mapping.expression = expression->text;
-			type = expression->type;
-		}
-	}
-	check_layout(sync, &mapping, type);
-
-	insert_mapping(sync, &mapping);
-	if (sync->has_state && mapping.constant == NULL)
-		is_source_put_triggers(is_catalog_get_sync_by_id(sync->sync_id));
-	finish_change(sync, apply);
+	is_mapping_begin_change(sync, apply);
+	is_mapping_check(sync, &mapping);
+	is_mapping_insert(sync, &mapping);
+	is_mapping_end_change(sync, apply, mapping.constant == NULL);
 	PG_RETURN_VOID();
 }
 
@@ -266,25 +309,51 @@ iterable_drop_mapping(PG_FUNCTION_ARGS)
 	IsSync	   *sync = is_config_lock_sync(name, "iterable_drop_mapping()");
 	Datum		values[2];
 
-	check_apply(sync, apply);
+	is_mapping_begin_change(sync, apply);
 	values[0] = Int32GetDatum(sync->sync_id);
 	values[1] = CStringGetTextDatum(destination);
 	if (is_config_write(&query, values, NULL) == 0)
 		report_no_mapping(sync, destination);
 
-	if (sync->enabled)
+	/* takes no lock, and works when the source has gone */
+	is_mapping_end_change(sync, apply, false);
+	PG_RETURN_VOID();
+}
+
+/* ----------------------------------------------------------------
+ * At commit
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * iterable.check_sync() returns trigger
+ *
+ * Changes of one transaction are one change: whether an enabled sync can do
+ * with what it has now is looked at when all of them are made.
+ */
+Datum
+iterable_check_sync(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		isnull;
+	int32		sync_id;
+	IsSync	   *sync;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ||
+		RelationGetRelid(trigger->tg_relation) != is_catalog_relation("sync"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be called by the trigger of iterable.sync",
+						"iterable.check_sync")));
+
+	sync_id = DatumGetInt32(heap_getattr(trigger->tg_newtuple, 1,
+										 RelationGetDescr(trigger->tg_relation), &isnull));
+	sync = is_catalog_get_sync_by_id(sync_id);
+	if (sync != NULL && sync->enabled)
 	{
 		IsConnection *connection = is_connection_describe(sync->connection, sync->owner);
 
-		(void) is_layout_mappings(is_catalog_get_sync_by_id(sync->sync_id),
-								  connection->project_type);
+		(void) is_layout_mappings(sync, connection->project_type);
 	}
-
-	/*
-	 * The triggers go on watching what this mapping read, until they are next
-	 * put: that captures a bit more than needed, but takes no lock, and works
-	 * when the source has gone.
-	 */
-	finish_change(sync, apply);
-	PG_RETURN_VOID();
+	return PointerGetDatum(NULL);
 }

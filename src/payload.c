@@ -421,6 +421,7 @@ is_payload_write(IsPayloadWriter *writer, IsRow *row, const Datum *values,
 	resetStringInfo(buf);
 	appendStringInfoChar(buf, '{');
 	problem = write_fields(&writing);
+	appendStringInfoString(buf, writer->renderer->suffix);
 	appendStringInfoChar(buf, '}');
 	if (problem == NULL && buf->len > writer->renderer->max_payload)
 		problem = "too_large";

@@ -13,7 +13,7 @@
 
 #include "executor/spi.h"
 
-#define IS_QUERY_MAX_ARGS 12
+#define IS_QUERY_MAX_ARGS 14
 
 typedef struct IsQuery
 {

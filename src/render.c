@@ -42,10 +42,55 @@ is_render_endpoint(const IsSync *sync)
 		IS_ENDPOINT_USERS_BULK_UPDATE;
 }
 
-/*
- * The query of a chunk: key columns, then what is mapped.  Parameters are one
- * array a key column.
- */
+bool
+is_render_updates_users(const IsSync *sync)
+{
+	return sync->object == IS_OBJECT_USER && sync->mode == IS_MODE_UPDATE;
+}
+
+/* What Iterable wants in every row: of users how, of events whether. */
+static const char *
+payload_suffix(const IsSync *sync)
+{
+	if (sync->object == IS_OBJECT_USER)
+		return psprintf("%s%s",
+						sync->prefer_user_id ? ",\"preferUserId\":true" : "",
+						sync->merge_nested_objects ? ",\"mergeNestedObjects\":true" : "");
+	return sync->new_fields == IS_NEW_FIELDS_PROJECT ? "" :
+		sync->new_fields == IS_NEW_FIELDS_ALWAYS ? ",\"createNewFields\":true" :
+		",\"createNewFields\":false";
+}
+
+static void
+append_keys(StringInfo sql, const IsRelation *relation)
+{
+	for (int i = 0; i < relation->nkeys; i++)
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(relation->keys[i].name));
+}
+
+/* From the relation the rows of some keys: parameters are one array a column. */
+static void
+append_from(StringInfo sql, const IsRelation *relation)
+{
+	appendStringInfo(sql, " FROM %s WHERE ", relation->qualified_name);
+	if (relation->nkeys == 1)
+	{
+		appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) ANY ($1)",
+						 quote_identifier(relation->keys[0].name));
+		return;
+	}
+
+	/* A join would put names of its own next to those of the columns. */
+	appendStringInfoString(sql, "ROW(");
+	append_keys(sql, relation);
+	appendStringInfoString(sql, ") OPERATOR(pg_catalog.=) ANY (SELECT * FROM ROWS FROM (");
+	for (int i = 0; i < relation->nkeys; i++)
+		appendStringInfo(sql, "%spg_catalog.unnest($%d)", i > 0 ? ", " : "", i + 1);
+	appendStringInfoString(sql, "))");
+}
+
+/* The query of a chunk: key columns, then what is mapped. */
 static char *
 build_query(const IsRenderer *renderer, const IsRelation *relation)
 {
@@ -54,9 +99,7 @@ build_query(const IsRenderer *renderer, const IsRelation *relation)
 
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");
-	for (int i = 0; i < relation->nkeys; i++)
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
-						 quote_identifier(relation->keys[i].name));
+	append_keys(&sql, relation);
 	foreach(lc, renderer->mappings)
 	{
 		const IsMapping *mapping = lfirst(lc);
@@ -69,24 +112,22 @@ build_query(const IsRenderer *renderer, const IsRelation *relation)
 		else if (mapping->expression)
 			appendStringInfo(&sql, ", (%s)", mapping->expression);
 	}
-	appendStringInfo(&sql, " FROM %s WHERE ", relation->qualified_name);
+	append_from(&sql, relation);
+	if (renderer->sync->filter)
+		appendStringInfo(&sql, " AND (%s)", renderer->sync->filter);
+	return sql.data;
+}
 
-	if (relation->nkeys == 1)
-		appendStringInfo(&sql, "%s OPERATOR(pg_catalog.=) ANY ($1)",
-						 quote_identifier(relation->keys[0].name));
-	else
-	{
-		/* A join would put names of its own next to those of the columns. */
-		appendStringInfoString(&sql, "ROW(");
-		for (int i = 0; i < relation->nkeys; i++)
-			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
-							 quote_identifier(relation->keys[i].name));
-		appendStringInfoString(&sql, ") OPERATOR(pg_catalog.=) ANY (SELECT * FROM ROWS FROM (");
-		for (int i = 0; i < relation->nkeys; i++)
-			appendStringInfo(&sql, "%spg_catalog.unnest($%d)", i > 0 ? ", " : "",
-							 i + 1);
-		appendStringInfoString(&sql, "))");
-	}
+/* Which of the keys have a row, whatever the filter says of it. */
+static char *
+build_presence_query(const IsRelation *relation)
+{
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfoString(&sql, "SELECT ");
+	append_keys(&sql, relation);
+	append_from(&sql, relation);
 	return sql.data;
 }
 
@@ -168,8 +209,9 @@ is_render_create(const IsSync *sync, IsProjectType project_type)
 	renderer->context = context;
 	renderer->sync = sync;
 	renderer->project_type = project_type;
+	renderer->suffix = payload_suffix(sync);
 	renderer->max_payload = IS_MAX_BATCH_BYTES -
-		strlen(is_api_envelope_open(endpoint)) -
+		strlen(is_api_envelope_open(endpoint, sync->new_fields, is_render_updates_users(sync))) -
 		strlen(is_api_envelope_close(endpoint));
 	renderer->mappings = is_layout_mappings(sync, project_type);
 	renderer->layout_context = AllocSetContextCreate(context,
@@ -217,6 +259,7 @@ typedef struct Rendering
 	int			first;			/* rows that are being tried now */
 	int			count;
 	bool		binding;		/* their keys are being turned into values */
+	bool	   *valueless;		/* by row: its key is no value of the type */
 } Rendering;
 
 static void
@@ -297,20 +340,19 @@ receiver_end(DestReceiver *self)
 {
 }
 
-/* Values of the parameters for the rows that are to be tried. */
+/* Values of the parameters for these keys. */
 static void
-bind_keys(Rendering *rendering)
+bind_keys(Rendering *rendering, const char *const *keys, int n)
 {
 	int			nkeys = rendering->relation->nkeys;
-	Datum	   *values = palloc_array(Datum, nkeys * rendering->count);
+	Datum	   *values = palloc_array(Datum, nkeys * n);
 
-	for (int i = 0; i < rendering->count; i++)
+	for (int i = 0; i < n; i++)
 	{
-		const char *key = rendering->rows[rendering->first + i].key;
-		char	  **texts = is_key_split(key, nkeys);
+		char	  **texts = is_key_split(keys[i], nkeys);
 
 		for (int k = 0; k < nkeys; k++)
-			values[k * rendering->count + i] =
+			values[k * n + i] =
 				is_key_value(texts[k],
 							 is_renderer_key_type(&rendering->relation->keys[k]));
 	}
@@ -323,8 +365,7 @@ bind_keys(Rendering *rendering)
 
 		get_typlenbyvalalign(type, &len, &byval, &align);
 		rendering->params->params[k].value =
-			PointerGetDatum(construct_array(values + k * rendering->count,
-											rendering->count, type, len, byval,
+			PointerGetDatum(construct_array(values + k * n, n, type, len, byval,
 											align));
 	}
 }
@@ -333,9 +374,12 @@ static void
 try_rows(void *arg)
 {
 	Rendering  *rendering = arg;
+	const char **keys = palloc_array(const char *, rendering->count);
 
+	for (int i = 0; i < rendering->count; i++)
+		keys[i] = rendering->rows[rendering->first + i].key;
 	rendering->binding = true;
-	bind_keys(rendering);
+	bind_keys(rendering, keys, rendering->count);
 	rendering->binding = false;
 	is_reading_execute(rendering->plan, rendering->sql, rendering->params,
 					   &rendering->dest);
@@ -413,7 +457,10 @@ report_row_error(Rendering *rendering, const ErrorData *error)
 	/* A text that is no value of the key's type is the key of no row. */
 	if (rendering->binding &&
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
+	{
+		rendering->valueless[rendering->first] = true;
 		return;
+	}
 
 	row->found = true;
 	if (error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
@@ -462,6 +509,52 @@ render_range(Rendering *rendering, int first, int count)
 	}
 }
 
+static bool
+receive_presence(TupleTableSlot *slot, DestReceiver *self)
+{
+	Rendering  *rendering = (Rendering *) self;
+	IsRow	   *row;
+
+	slot_getallattrs(slot);
+	resetStringInfo(&rendering->key);
+	is_key_append(&rendering->key, rendering->relation->nkeys,
+				  rendering->key_types, slot->tts_values);
+	row = find_row(rendering, rendering->key.data, rendering->key.len);
+	if (row != NULL && !row->found)
+		row->left = true;
+	return true;
+}
+
+/*
+ * The filter stands in the query, so that what is mapped is evaluated only for
+ * rows for which it is true.  Of those that are missing then, which are there?
+ */
+static void
+find_left(Rendering *rendering)
+{
+	const char **keys = palloc_array(const char *, rendering->n);
+	int			n = 0;
+	char	   *sql;
+	Query	   *query;
+
+	for (int i = 0; i < rendering->n; i++)
+		if (!rendering->rows[i].found && !rendering->valueless[i])
+			keys[n++] = rendering->rows[i].key;
+	if (n == 0)
+		return;
+
+	sql = build_presence_query(rendering->relation);
+	query = is_reading_analyze(sql, rendering->relation,
+							   array_types(rendering->relation),
+							   rendering->relation->nkeys);
+	rendering->dest.receiveSlot = receive_presence;
+	rendering->first = 0;
+	rendering->count = rendering->n;
+	bind_keys(rendering, keys, n);
+	is_reading_execute(is_reading_plan(query, sql, NULL), sql, rendering->params,
+					   &rendering->dest);
+}
+
 static void
 render_rows(const IsRelation *relation, void *arg)
 {
@@ -476,6 +569,7 @@ render_rows(const IsRelation *relation, void *arg)
 	rendering->params = is_reading_params(array_types(relation), relation->nkeys);
 	for (int i = 0; i < relation->nkeys; i++)
 		rendering->key_types[i] = relation->keys[i].type;
+	rendering->valueless = palloc0_array(bool, rendering->n);
 	initStringInfo(&rendering->key);
 	build_hash(rendering);
 	is_payload_begin(rendering->writer, renderer);
@@ -488,6 +582,8 @@ render_rows(const IsRelation *relation, void *arg)
 												   ALLOCSET_DEFAULT_SIZES);
 	render_range(rendering, 0, rendering->n);
 	is_payload_end(rendering->writer);
+	if (renderer->sync->filter)
+		find_left(rendering);
 }
 
 void

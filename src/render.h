@@ -37,7 +37,8 @@ typedef struct IsRow
 								 * to be sent */
 	char	   *problem_detail; /* sentence without data of the row, may
 								 * name the destination */
-	bool		found;			/* false: the row has vanished */
+	bool		found;			/* false: the row has vanished, or */
+	bool		left;			/* is there, but the filter is not true for it */
 } IsRow;
 
 typedef struct IsRenderer IsRenderer;
@@ -63,6 +64,9 @@ extern void is_render_check_type(Oid type, const char *destination);
 
 /* Which endpoint the payloads of this sync go to. */
 extern IsEndpoint is_render_endpoint(const IsSync *sync);
+
+/* A sync of users in mode update: only who exists at Iterable is sent. */
+extern bool is_render_updates_users(const IsSync *sync);
 
 /*
  * Render the rows of these keys, as they are in a fresh snapshot, in the

@@ -21,6 +21,7 @@ struct IsRenderer
 	const IsSync *sync;
 	IsProjectType project_type;
 	int			max_payload;	/* bytes */
+	const char *suffix;			/* what every payload ends with */
 	List	   *mappings;		/* of IsMapping * */
 
 	MemoryContext layout_context;	/* holds the three below */

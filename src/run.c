@@ -47,6 +47,10 @@ is_run_load_connection(IsRun *run)
 	MemoryContextReset(run->connection_context);
 	old = MemoryContextSwitchTo(run->connection_context);
 	run->connection = is_connection_get(run->sync->connection, run->sync->owner);
+	run->envelope = is_api_envelope_open(is_render_endpoint(run->sync),
+										 run->sync->new_fields,
+										 is_render_updates_users(run->sync) &&
+										 run->connection->update_only);
 	MemoryContextSwitchTo(old);
 	is_gate_load(run->connection);
 }

@@ -13,6 +13,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "decide.h"
 #include "run_internal.h"
 #include "txn.h"
 
@@ -164,67 +165,6 @@ recall_again(IsRun *run)
  * ----------------------------------------------------------------
  */
 
-typedef enum Decision
-{
-	SEND,
-	SEND_IF_KNOWN,				/* to Iterable: look the user up first */
-	NOTE
-} Decision;
-
-/*
- * What to do with a row, by mode and memory.  Modes speak of the destination:
- * the trigger's operation alone says little, since reloads and partition moves
- * all look like inserts.
- */
-static Decision
-decide(const IsRun *run, const IsRow *row, const IsMemory *memory, bool updated,
-	   IsFate *fate)
-{
-	bool		accepted = memory->state == IS_DELIVERY_ACCEPTED ||
-		memory->state == IS_DELIVERY_VANISHED;
-
-	/*
-	 * A failed row may have been applied in part; in a resumed window a
-	 * request may have changed what we remember.
-	 */
-	bool		unsure = memory->failed || run->resumed;
-
-	if (!row->found)
-	{
-		*fate = unsure ? IS_FATE_VANISHED_UNSURE : IS_FATE_VANISHED;
-		return NOTE;
-	}
-	if (run->sync->mode == IS_MODE_INSERT && accepted)
-	{
-		*fate = IS_FATE_SKIPPED;	/* whatever has become of it */
-		return NOTE;
-	}
-	if (row->problem)
-	{
-		*fate = IS_FATE_REJECTED;
-		return NOTE;
-	}
-	if (run->sync->mode == IS_MODE_UPDATE && run->sync->object == IS_OBJECT_EVENT &&
-		memory->state == 0 && !memory->failed && !updated)
-	{
-		*fate = IS_FATE_SEEN;
-		return NOTE;
-	}
-
-	if (memory->state != 0 && memory->hash_known && memory->hash == row->hash &&
-		!unsure)
-	{
-		*fate = memory->state == IS_DELIVERY_VANISHED ?
-			IS_FATE_REAPPEARED : IS_FATE_UNCHANGED;
-		return NOTE;
-	}
-
-	if (run->sync->mode == IS_MODE_UPDATE &&
-		run->sync->object == IS_OBJECT_USER && !accepted)
-		return SEND_IF_KNOWN;
-	return SEND;
-}
-
 static void
 complete_batch(IsRun *run, IsPlace to)
 {
@@ -233,6 +173,8 @@ complete_batch(IsRun *run, IsPlace to)
 
 	batch->stretch.to = to;
 	run->read_to = to;
+	if (run->sync->dry_run)
+		is_batch_pretend(batch);
 	is_batch_claim(batch, run->claims);
 	run->batches = lappend(run->batches, batch);
 	run->filling = NULL;
@@ -254,15 +196,21 @@ fill_from_chunk(IsRun *run)
 		int			i = chunk->next;
 		IsRow	   *row = &chunk->rows[i];
 		IsFate		fate = IS_FATE_PENDING;
-		Decision	decision;
+		IsDecision	decision;
+		IsCircumstances circumstances = {
+			.update_only = run->connection->update_only,
+			.resumed = run->resumed,
+			.updated = chunk->updated[i],
+		};
 		bool		taken = is_batch_taken(batch, run->claims, row);
 
 		if (!taken)
 		{
-			decision = decide(run, row, &chunk->memory[i], chunk->updated[i], &fate);
-			if (decision == NOTE)
+			decision = is_decide(run->sync, row, &chunk->memory[i], &circumstances,
+								 &fate);
+			if (decision == IS_DECISION_NOTE)
 				is_batch_note(batch, row, fate);
-			else if (!is_batch_add(batch, row, decision == SEND_IF_KNOWN))
+			else if (!is_batch_add(batch, row, decision == IS_DECISION_SEND_IF_KNOWN))
 			{
 				complete_batch(run, chunk->before[i]);
 				return true;
@@ -299,7 +247,8 @@ is_run_fill(IsRun *run)
 	is_txn_begin();
 	XactReadOnly = true;
 	now = is_state_load(run->sync_id, false);
-	if (now == NULL || now->version != run->sync->version)
+	is_run_check_state(run, now);
+	if (now->version != run->sync->version)
 		is_run_load_definition(run);
 	if (run->chunk == NULL && !run->window_read)
 		read_chunk(run);
@@ -309,7 +258,7 @@ is_run_fill(IsRun *run)
 	{
 		MemoryContext old = MemoryContextSwitchTo(run->context);
 
-		run->filling = is_batch_create(run->endpoint,
+		run->filling = is_batch_create(run->endpoint, run->envelope,
 									   run->sync->object == IS_OBJECT_USER,
 									   run->read_to);
 		MemoryContextSwitchTo(old);

@@ -52,6 +52,7 @@ struct IsRun
 	MemoryContext connection_context;
 	IsConnection *connection;
 	IsEndpoint	endpoint;
+	char	   *envelope;		/* of its requests */
 
 	IsSyncState *state;			/* as of the window's opening */
 	MemoryContext state_context;
@@ -110,6 +111,12 @@ is_run_place_after(IsPlace a, IsPlace b)
  */
 extern void is_run_load_connection(IsRun *run);
 extern void is_run_load_definition(IsRun *run);
+
+/*
+ * run_window.c: error if the sync has been dropped (42704), or has begun anew
+ * (40001), since the window was opened; state as it is now.
+ */
+extern void is_run_check_state(const IsRun *run, const IsSyncState *now);
 
 /*
  * run_window.c: resume the window that an earlier run left open, or open one

@@ -55,10 +55,7 @@ is_run_record(IsRun *run, IsBatch *batch)
 		run->chunk->recall = true;
 
 	/* Dropped meanwhile: the verdicts are nobody's. */
-	if (is_state_load(run->sync_id, true) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the sync has been dropped")));
+	is_run_check_state(run, is_state_load(run->sync_id, true));
 
 	is_batch_record(batch, run->sync_id);
 	is_state_count(run->run_id, &batch->counts);
@@ -204,6 +201,9 @@ settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnsw
 			case IS_VERDICT_REJECTED:
 				is_batch_settle(batch, batch->sent[k], IS_FATE_REJECTED,
 								rows[k].class, api->code, rows[k].message);
+				break;
+			case IS_VERDICT_SKIPPED:
+				is_batch_settle(batch, batch->sent[k], IS_FATE_SKIPPED, NULL, NULL, NULL);
 				break;
 			case IS_VERDICT_LATER:
 				is_batch_settle(batch, batch->sent[k], IS_FATE_LATER,

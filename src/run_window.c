@@ -71,6 +71,22 @@ feed(IsRun *run)
 	}
 }
 
+void
+is_run_check_state(const IsRun *run, const IsSyncState *now)
+{
+	if (now == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the sync has been dropped")));
+
+	/* Another source or connection: what is under way is nobody's. */
+	if (run->state != NULL && run->window != NULL &&
+		run->state->state_id != now->state_id)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the sync has begun anew")));
+}
+
 static void
 reload_state(IsRun *run)
 {
@@ -80,10 +96,7 @@ reload_state(IsRun *run)
 	old = MemoryContextSwitchTo(run->state_context);
 	run->state = is_state_load(run->sync_id, false);
 	MemoryContextSwitchTo(old);
-	if (run->state == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the sync has been dropped")));
+	is_run_check_state(run, run->state);
 }
 
 /*

@@ -12,6 +12,8 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "time_zone.h"
+
 #define CONTINUOUS "continuous"
 #define MANUAL "manual"
 
@@ -50,10 +52,11 @@ parse_interval(const char *schedule, const char **error)
 }
 
 void
-is_schedule_check(const char *schedule)
+is_schedule_check(const char *schedule, const char *time_zone)
 {
 	const char *error;
 
+	(void) is_time_zone_get(time_zone);
 	if (strcmp(schedule, CONTINUOUS) == 0 || strcmp(schedule, MANUAL) == 0)
 		return;
 	(void) parse_interval(schedule, &error);

@@ -15,9 +15,9 @@
 
 /*
  * Error 22023 with a hint if the text is no schedule; an interval must be at
- * least a second and have no months.
+ * least a second and have no months; or if there is no such time zone.
  */
-extern void is_schedule_check(const char *schedule);
+extern void is_schedule_check(const char *schedule, const char *time_zone);
 
 extern bool is_schedule_continuous(const char *schedule);
 

@@ -196,7 +196,7 @@ typedef struct Watched
  * that is the trouble of its sync, not of the others on this source.
  */
 static IsExpression *
-read_expression(const char *text, Oid relid)
+read_expression(const char *text, Oid relid, IsExpressionUse use)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -206,7 +206,7 @@ read_expression(const char *text, Oid relid)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		expression = is_expression_check(text, relid);
+		expression = is_expression_check(text, relid, use);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -247,12 +247,25 @@ watch_column(Watched *watched, Oid relid, char *name)
 }
 
 static void
+watch_expression(Watched *watched, Oid relid, const char *text, IsExpressionUse use)
+{
+	IsExpression *expression = read_expression(text, relid, use);
+
+	if (expression == NULL || expression->whole_row)
+		watched->all = true;
+	else
+		watched->attnos = bms_add_members(watched->attnos, expression->columns);
+}
+
+static void
 watch_sync(Watched *watched, Oid relid, const IsSync *sync)
 {
 	ListCell   *lc;
 
 	if (sync->match_field)
 		watch_column(watched, relid, sync->match_field);
+	if (sync->filter)
+		watch_expression(watched, relid, sync->filter, IS_EXPRESSION_FILTER);
 	foreach(lc, sync->mappings)
 	{
 		IsMapping  *mapping = lfirst(lc);
@@ -260,15 +273,8 @@ watch_sync(Watched *watched, Oid relid, const IsSync *sync)
 		if (mapping->column_name)
 			watch_column(watched, relid, mapping->column_name);
 		else if (mapping->expression)
-		{
-			IsExpression *expression = read_expression(mapping->expression, relid);
-
-			if (expression == NULL || expression->whole_row)
-				watched->all = true;
-			else
-				watched->attnos = bms_add_members(watched->attnos,
-												  expression->columns);
-		}
+			watch_expression(watched, relid, mapping->expression,
+							 IS_EXPRESSION_MAPPING);
 	}
 }
 

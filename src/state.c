@@ -43,7 +43,7 @@ is_state_identity(void)
 	"  WHERE f.sync_id OPERATOR(pg_catalog.=) t.sync_id AND f.next_at IS NOT NULL " \
 	"  ORDER BY f.next_at LIMIT 1), " \
 	"(SELECT r.started_at FROM iterable.sync_run r " \
-	"  WHERE r.run_id OPERATOR(pg_catalog.=) t.run_id), s.name " \
+	"  WHERE r.run_id OPERATOR(pg_catalog.=) t.run_id), s.name, s.time_zone, t.state_id " \
 	"FROM iterable.sync_state t JOIN iterable.sync s " \
 	"ON s.sync_id OPERATOR(pg_catalog.=) t.sync_id "
 
@@ -123,6 +123,8 @@ get_state(uint64 i, MemoryContext context)
 	state->next_retry_at = get_time(i, 19, DT_NOEND);
 	state->run_started_at = get_time(i, 20, DT_NOBEGIN);
 	state->name = is_query_text(i, 21, context);
+	state->time_zone = is_query_text(i, 22, context);
+	state->state_id = get_int(i, 23);
 	return state;
 }
 
@@ -327,17 +329,20 @@ is_state_count(int64 run_id, const IsRunCounts *counts)
 		"skipped = skipped OPERATOR(pg_catalog.+) $7, "
 		"vanished = vanished OPERATOR(pg_catalog.+) $8, "
 		"requests = requests OPERATOR(pg_catalog.+) $9, "
-		"bytes = bytes OPERATOR(pg_catalog.+) $10 "
+		"bytes = bytes OPERATOR(pg_catalog.+) $10, "
+		"filtered = filtered OPERATOR(pg_catalog.+) $11, "
+		"would_send = would_send OPERATOR(pg_catalog.+) $12 "
 		"WHERE run_id OPERATOR(pg_catalog.=) $1",
-		10, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-			 INT8OID, INT8OID, INT8OID
+		12, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+			 INT8OID, INT8OID, INT8OID, INT8OID, INT8OID
 	);
-	Datum		values[10] = {
+	Datum		values[12] = {
 		Int64GetDatum(run_id), Int64GetDatum(counts->keys_seen),
 		Int64GetDatum(counts->accepted), Int64GetDatum(counts->rejected),
 		Int64GetDatum(counts->retried), Int64GetDatum(counts->unchanged),
 		Int64GetDatum(counts->skipped), Int64GetDatum(counts->vanished),
-		Int64GetDatum(counts->requests), Int64GetDatum(counts->bytes)
+		Int64GetDatum(counts->requests), Int64GetDatum(counts->bytes),
+		Int64GetDatum(counts->filtered), Int64GetDatum(counts->would_send)
 	};
 
 	run_update(&query, values, NULL);

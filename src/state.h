@@ -35,12 +35,14 @@ typedef struct IsStretch
 typedef struct IsSyncState
 {
 	int32		sync_id;
+	int64		state_id;		/* another one when the sync begins anew */
 	/* of the sync */
 	char	   *name;
 	int32		version;
 	int32		source_id;
 	bool		enabled;
 	char	   *schedule;
+	char	   *time_zone;		/* of the schedule */
 	/* of its state */
 	char	   *identity;
 	char	   *position;
@@ -69,6 +71,8 @@ typedef struct IsRunCounts
 	int64		unchanged;
 	int64		skipped;
 	int64		vanished;
+	int64		filtered;
+	int64		would_send;
 	int64		requests;
 	int64		bytes;
 } IsRunCounts;

@@ -293,7 +293,9 @@ guarded(Entry *entry, Work work, void *arg)
 		if (entry->run)
 			is_run_free(entry->run);
 		entry->run = NULL;
-		if (entry->state)
+		if (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
+			entry->not_before = now_us() + LOCKED_PAUSE;	/* it begins anew, we too */
+		else if (entry->state)
 			take_error(entry, error);
 		FreeErrorData(error);
 	}

@@ -12,6 +12,7 @@ CREATE SCHEMA log;
 CREATE TABLE log.event (id integer PRIMARY KEY, email text DEFAULT 'ann@example.com', v text);
 SELECT iterable_create_sync('events', 'log', 'log.event', 'event', 'id', match_field => 'email', mode => 'update');
 SELECT iterable_add_mapping('events', 'eventName', constant => 'e');
+SELECT iterable_add_mapping('events', 'id', column_name => 'id');
 SELECT iterable_add_mapping('events', 'v', 'v');
 
 CREATE VIEW log.change AS
@@ -71,6 +72,7 @@ SELECT c.ops, c.n, NOT pg_visible_in_snapshot(c.xid, t.position) AS is_ahead
 FROM log.change c JOIN iterable.sync s ON s.name = 'second' JOIN iterable.sync_state t ON t.sync_id = s.sync_id ORDER BY c.seq;
 SELECT iterable_create_sync('second', 'log', 'log.event', 'event', 'id', match_field => 'email', mode => 'update', schedule => 'manual');
 SELECT iterable_add_mapping('second', 'eventName', constant => 'e');
+SELECT iterable_add_mapping('second', 'id', column_name => 'id');
 BEGIN;
 INSERT INTO log.event SELECT generate_series(200001, 200010);
 SAVEPOINT a;
@@ -86,6 +88,7 @@ SELECT * FROM log.ahead;
 SELECT iterable_drop_sync('second');
 SELECT iterable_create_sync('second', 'log', 'log.event', 'event', 'id', match_field => 'email', mode => 'update', schedule => 'manual');
 SELECT iterable_add_mapping('second', 'eventName', constant => 'e');
+SELECT iterable_add_mapping('second', 'id', column_name => 'id');
 BEGIN ISOLATION LEVEL SERIALIZABLE;
 SELECT count(*) FROM log.event;
 SELECT iterable_enable_sync('second', 'updates_only');
@@ -96,6 +99,7 @@ SELECT count(*) FILTER (WHERE is_ahead) AS ahead, count(*) FILTER (WHERE NOT is_
 SELECT iterable_drop_sync('second');
 SELECT iterable_create_sync('second', 'log', 'log.event', 'event', 'id', match_field => 'email', mode => 'update', schedule => 'manual');
 SELECT iterable_add_mapping('second', 'eventName', constant => 'e');
+SELECT iterable_add_mapping('second', 'id', column_name => 'id');
 BEGIN;
 SAVEPOINT a;
 SELECT iterable_enable_sync('second', 'updates_only');
@@ -201,6 +205,7 @@ SELECT * FROM log.missed;
 CALL log.empty();
 SELECT iterable_create_sync('second', 'log', 'log.event', 'event', 'id', match_field => 'email', mode => 'update');
 SELECT iterable_add_mapping('second', 'eventName', constant => 'e');
+SELECT iterable_add_mapping('second', 'id', column_name => 'id');
 BEGIN;
 SELECT iterable_enable_sync('second', 'updates_only');
 INSERT INTO log.event SELECT generate_series(100001, 110000);

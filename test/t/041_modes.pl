@@ -38,6 +38,8 @@ sub create_sync
 	});
 	sql(qq{SELECT iterable_add_mapping('$name', 'eventName', constant => '$name')})
 	  if $object eq 'event';
+	sql(qq{SELECT iterable_add_mapping('$name', 'id', expression => \$\$'$name-' || id\$\$)})
+	  if $object eq 'event' && $mode eq 'update';
 	sql(qq{SELECT iterable_enable_sync('$name', '$apply')});
 	synced($node, $name, "$name: the rows that are there are dealt with");
 	return;

@@ -86,7 +86,7 @@ my %defaults = $options =~ /`(\w+)`\s+\((\d+(?: s\b)?)/g;
 is(join(' ', map { "$_=$defaults{$_}" =~ s/ //r } sort keys %defaults),
 	'connect_timeout=5s events_rate=10 request_timeout=30s users_rate=5', 'with their defaults');
 my %values = (
-	data_center => 'us', project_type => 'email', base_url => $emulator->url, rate_group => 'x',
+	data_center => 'us', project_type => 'email', base_url => $emulator->url, rate_group => 'x', update_only => 'off',
 	map { $_ => $defaults{$_} =~ s/ //r } keys %defaults);
 is( sql_error($node, 'CREATE SERVER every FOREIGN DATA WRAPPER iterable OPTIONS ('
 		  . join(', ', map { "$_ '$values{$_}'" } @options) . ')'),

@@ -29,6 +29,7 @@ $node->safe_psql('postgres', q{
 	SELECT iterable_create_sync('sent', 'prod', 'event', 'event', 'id', 'email');
 	SELECT iterable_create_sync('seen', 'prod', 'event', 'event', 'id', 'email', mode => 'update');
 	SELECT iterable_add_mapping(s, 'eventName', constant => 'e') FROM unnest('{sent,seen}'::text[]) s;
+	SELECT iterable_add_mapping('seen', 'id', expression => 'md5(id)');
 	SELECT iterable_add_mapping(s, 'kind', 'kind') FROM unnest('{sent,seen}'::text[]) s;
 	SELECT iterable_enable_sync(s, 'updates_only') FROM unnest('{sent,seen}'::text[]) s;
 

@@ -80,7 +80,7 @@ static void
 verdicts(int nrows, char *to)
 {
 	for (int i = 0; i < nrows; i++)
-		*to++ = "ARLGU"[rows[i].verdict];
+		*to++ = "ARSLGU"[rows[i].verdict];
 	*to = '\0';
 }
 
@@ -185,11 +185,11 @@ each_list(void **state)
 		{"u conflictUserIds", USERS, 200, COUNTS(3, 1) FAILED("\"conflictUserIds\":[\"C4\"]") END,
 		IS_ANSWER_PER_ROW, "AARA", "conflictUserIds"},
 		{"u noOpEmails counted as failed", USERS, 200, COUNTS(3, 1) FAILED("\"noOpEmails\":[\"dan@x.com\"]") END,
-		IS_ANSWER_PER_ROW, "AAAL", "noOpEmails"},
+		IS_ANSWER_PER_ROW, "AAAS", "noOpEmails"},
 		{"u noOpUserIds at the top, not counted", USERS, 200, COUNTS(3, 0) ",\"noOpUserIds\":[\"C3\"]" END,
-		IS_ANSWER_PER_ROW, "AALA", "noOpUserIds"},
+		IS_ANSWER_PER_ROW, "AASA", "noOpUserIds"},
 		{"u noOpEmails counted as success", USERS, 200, COUNTS(4, 0) ",\"noOpEmails\":[\"dan@x.com\"]" END,
-		IS_ANSWER_PER_ROW, "AAAL", "noOpEmails"},
+		IS_ANSWER_PER_ROW, "AAAS", "noOpEmails"},
 
 		{"e invalidEmails", EVENTS, 200, COUNTS(3, 1) FAILED("\"invalidEmails\":[\"bob@x.com\"]") END,
 		IS_ANSWER_PER_ROW, "ARAA", "invalidEmails"},
@@ -767,8 +767,12 @@ envelopes(void **state)
 {
 	assert_string_equal(is_api_path(USERS), "/api/users/bulkUpdate");
 	assert_string_equal(is_api_path(EVENTS), "/api/events/trackBulk");
-	assert_string_equal(is_api_envelope_open(USERS), "{\"users\":[");
-	assert_string_equal(is_api_envelope_open(EVENTS), "{\"events\":[");
+	assert_string_equal(is_api_envelope_open(USERS, IS_NEW_FIELDS_PROJECT, false), "{\"users\":[");
+	assert_string_equal(is_api_envelope_open(USERS, IS_NEW_FIELDS_ALWAYS, true),
+						"{\"createNewFields\":true,\"updateOnly\":true,\"users\":[");
+	assert_string_equal(is_api_envelope_open(USERS, IS_NEW_FIELDS_NEVER, false),
+						"{\"createNewFields\":false,\"users\":[");
+	assert_string_equal(is_api_envelope_open(EVENTS, IS_NEW_FIELDS_NEVER, false), "{\"events\":[");
 	assert_string_equal(is_api_envelope_close(USERS), "]}");
 	assert_string_equal(is_api_envelope_close(EVENTS), "]}");
 }

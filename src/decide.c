@@ -1,0 +1,90 @@
+/*-------------------------------------------------------------------------
+ *
+ * decide.c
+ *	  What is to be done with a row, by mode, filter and memory.
+ *
+ * Modes speak of the destination: the trigger's operation alone says little,
+ * since reloads and partition moves all look like inserts.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "decide.h"
+
+/* Was a payload of the row ever accepted? */
+static bool
+is_accepted(const IsMemory *memory)
+{
+	return memory->state == IS_DELIVERY_ACCEPTED ||
+		((memory->state == IS_DELIVERY_VANISHED ||
+		  memory->state == IS_DELIVERY_LEFT) && memory->identified);
+}
+
+/* Has the sync not had the row before?  To begin to match is to be new. */
+static bool
+is_new(const IsMemory *memory, bool updated)
+{
+	if (memory->failed)
+		return false;
+	return memory->state == 0 ? !updated :
+		memory->state != IS_DELIVERY_SEEN && !is_accepted(memory);
+}
+
+static IsFate
+fate_of_missing(const IsSync *sync, const IsRow *row, const IsMemory *memory,
+				bool unsure)
+{
+	if (!row->left)
+		return unsure ? IS_FATE_VANISHED_UNSURE : IS_FATE_VANISHED;
+
+	/* An event that begins to match later must not pass for an old one. */
+	if (memory->state == 0 && sync->mode == IS_MODE_UPDATE &&
+		sync->object == IS_OBJECT_EVENT)
+		return IS_FATE_UNMATCHED;
+	return unsure ? IS_FATE_LEFT_UNSURE : IS_FATE_LEFT;
+}
+
+IsDecision
+is_decide(const IsSync *sync, const IsRow *row, const IsMemory *memory,
+		  const IsCircumstances *circumstances, IsFate *fate)
+{
+	bool		accepted = is_accepted(memory);
+
+	/* A failed row may have been applied in part. */
+	bool		unsure = memory->failed || circumstances->resumed;
+
+	if (!row->found)
+	{
+		*fate = fate_of_missing(sync, row, memory, unsure);
+		return IS_DECISION_NOTE;
+	}
+	if (sync->mode == IS_MODE_INSERT && accepted)
+	{
+		*fate = IS_FATE_SKIPPED;	/* whatever has become of it */
+		return IS_DECISION_NOTE;
+	}
+	if (row->problem)
+	{
+		*fate = IS_FATE_REJECTED;
+		return IS_DECISION_NOTE;
+	}
+	if (sync->mode == IS_MODE_UPDATE && sync->object == IS_OBJECT_EVENT &&
+		is_new(memory, circumstances->updated))
+	{
+		*fate = IS_FATE_SEEN;
+		return IS_DECISION_NOTE;
+	}
+
+	if (memory->state != 0 && memory->hash_known && memory->hash == row->hash &&
+		!unsure)
+	{
+		*fate = memory->state == IS_DELIVERY_VANISHED ||
+			memory->state == IS_DELIVERY_LEFT ?
+			IS_FATE_REAPPEARED : IS_FATE_UNCHANGED;
+		return IS_DECISION_NOTE;
+	}
+
+	if (is_render_updates_users(sync) && !accepted && !circumstances->update_only)
+		return IS_DECISION_SEND_IF_KNOWN;
+	return IS_DECISION_SEND;
+}
