@@ -138,6 +138,12 @@ is_may_create_databases(void)
 #define is_attribute_not_null(desc, i) (TupleDescAttr(desc, i)->attnotnull)
 #endif
 
+/* Infinite intervals came with 17. */
+#include "datatype/timestamp.h"
+#ifndef INTERVAL_NOT_FINITE
+#define INTERVAL_NOT_FINITE(interval) false
+#endif
+
 /* ExecutorRun() lost an argument in 18. */
 #if PG_VERSION_NUM >= 180000
 #define is_executor_run(desc) ExecutorRun(desc, ForwardScanDirection, 0)

@@ -9,144 +9,22 @@
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
  */
-#include "json.h"
+#include "json_internal.h"
 
 #include <math.h>
 
 #include "access/detoast.h"
-#include "catalog/pg_type.h"
+#include "common/base64.h"
 #include "common/shortest_dec.h"
 #include "mb/pg_wchar.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
-#include "utils/datetime.h"
+#include "utils/geo_decls.h"
 #include "utils/jsonb.h"
 #include "utils/jsonfuncs.h"
-#include "utils/lsyscache.h"
 #include "utils/numeric.h"
-#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "iterable_api.h"
-
-static const char not_a_number[] = "not_a_number";
-static const char bad_date[] = "bad_date";
-static const char bad_encoding[] = "bad_encoding";
-static const char bad_json[] = "bad_json";
-static const char too_large[] = "too_large";
-
-/* ----------------------------------------------------------------
- * Types
- * ----------------------------------------------------------------
- */
-
-bool
-is_json_kind(Oid type, IsJsonKind *kind)
-{
-	char		category;
-	bool		preferred;
-
-	type = getBaseType(type);
-	switch (type)
-	{
-		case INT2OID:
-			*kind = IS_JSON_INT2;
-			return true;
-		case INT4OID:
-			*kind = IS_JSON_INT4;
-			return true;
-		case INT8OID:
-			*kind = IS_JSON_INT8;
-			return true;
-		case NUMERICOID:
-			*kind = IS_JSON_NUMERIC;
-			return true;
-		case FLOAT4OID:
-			*kind = IS_JSON_FLOAT4;
-			return true;
-		case FLOAT8OID:
-			*kind = IS_JSON_FLOAT8;
-			return true;
-		case BOOLOID:
-			*kind = IS_JSON_BOOL;
-			return true;
-		case TEXTOID:
-		case VARCHAROID:
-			*kind = IS_JSON_TEXT;
-			return true;
-		case BPCHAROID:
-			*kind = IS_JSON_BPCHAR;
-			return true;
-		case NAMEOID:
-		case CHAROID:
-		case UUIDOID:
-			*kind = IS_JSON_STRING;
-			return true;
-		case DATEOID:
-			*kind = IS_JSON_DATE;
-			return true;
-		case TIMESTAMPOID:
-			*kind = IS_JSON_TIMESTAMP;
-			return true;
-		case TIMESTAMPTZOID:
-			*kind = IS_JSON_TIMESTAMPTZ;
-			return true;
-		case JSONOID:
-			*kind = IS_JSON_JSON;
-			return true;
-		case JSONBOID:
-			*kind = IS_JSON_JSONB;
-			return true;
-	}
-
-	if (OidIsValid(get_element_type(type)))
-	{
-		IsJsonKind	element;
-
-		*kind = IS_JSON_ARRAY;
-		return is_json_kind(get_element_type(type), &element) &&
-			element != IS_JSON_ARRAY;
-	}
-
-	*kind = IS_JSON_STRING;
-	if (get_typtype(type) == TYPTYPE_ENUM)
-		return true;
-
-	/* citext and its like; base types are made by superusers only */
-	if (get_typtype(type) != TYPTYPE_BASE)
-		return false;
-	get_type_category_preferred(type, &category, &preferred);
-	return category == TYPCATEGORY_STRING;
-}
-
-void
-is_json_init(IsJsonType *json_type, Oid type)
-{
-	Oid			base = getBaseType(type);
-	Oid			output;
-	bool		is_varlena;
-
-	if (!is_json_kind(type, &json_type->kind))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("type %s cannot be written as JSON", format_type_be(type))));
-	json_type->type = type;
-	if (json_type->kind == IS_JSON_STRING)
-	{
-		getTypeOutputInfo(base, &output, &is_varlena);
-		fmgr_info(output, &json_type->output);
-	}
-	else if (json_type->kind == IS_JSON_ARRAY)
-	{
-		Oid			element = get_element_type(base);
-
-		json_type->element = palloc0_object(IsJsonType);
-		is_json_init(json_type->element, element);
-		get_typlenbyvalalign(element, &json_type->element_len,
-							 &json_type->element_byval, &json_type->element_align);
-	}
-}
 
 /* ----------------------------------------------------------------
  * Strings
@@ -222,14 +100,14 @@ is_json_append_utf8(StringInfo buf, const char *text, int len)
 	appendStringInfoCharMacro(buf, '"');
 }
 
-static const char *
-append_string(StringInfo buf, const char *text, int len)
+const char *
+is_json_append_text(StringInfo buf, const char *text, int len)
 {
 	int			utf8_len;
 	char	   *utf8 = is_json_to_utf8(text, len, &utf8_len);
 
 	if (utf8 == NULL)
-		return bad_encoding;
+		return PROBLEM_ENCODING;
 	is_json_append_utf8(buf, utf8, utf8_len);
 	return NULL;
 }
@@ -242,17 +120,13 @@ append_raw(StringInfo buf, const char *text, int len)
 	char	   *utf8 = is_json_to_utf8(text, len, &utf8_len);
 
 	if (utf8 == NULL)
-		return bad_encoding;
+		return PROBLEM_ENCODING;
 	appendBinaryStringInfo(buf, utf8, utf8_len);
 	return NULL;
 }
 
-/*
- * Would a toasted value burst every request?  It is not worth fetching then.
- * margin: how many stored bytes may become one byte of JSON.
- */
-static bool
-is_too_large(Datum value, int margin)
+bool
+is_json_is_too_large(Datum value, int margin)
 {
 	return toast_raw_datum_size(value) > (Size) IS_MAX_BATCH_BYTES * margin;
 }
@@ -266,7 +140,7 @@ static const char *
 append_float8(StringInfo buf, double number)
 {
 	if (!isfinite(number))
-		return not_a_number;
+		return PROBLEM_NUMBER;
 	enlargeStringInfo(buf, DOUBLE_SHORTEST_DECIMAL_LEN);
 	buf->len += double_to_shortest_decimal_bufn(number, buf->data + buf->len);
 	return NULL;
@@ -276,7 +150,7 @@ static const char *
 append_float4(StringInfo buf, float number)
 {
 	if (!isfinite(number))
-		return not_a_number;
+		return PROBLEM_NUMBER;
 	enlargeStringInfo(buf, FLOAT_SHORTEST_DECIMAL_LEN);
 	buf->len += float_to_shortest_decimal_bufn(number, buf->data + buf->len);
 	return NULL;
@@ -288,7 +162,7 @@ append_numeric(StringInfo buf, Datum value)
 	Numeric		number = DatumGetNumeric(value);
 
 	if (numeric_is_nan(number) || numeric_is_inf(number))
-		return not_a_number;
+		return PROBLEM_NUMBER;
 	appendStringInfoString(buf,
 						   DatumGetCString(DirectFunctionCall1(numeric_out,
 															   NumericGetDatum(number))));
@@ -303,78 +177,6 @@ append_int(StringInfo buf, int32 number)
 }
 
 /* ----------------------------------------------------------------
- * Dates: the forms that Iterable knows for dates
- * ----------------------------------------------------------------
- */
-
-static char *
-put_date(char *out, const struct pg_tm *tm)
-{
-	out = pg_ultostr_zeropad(out, tm->tm_year, 4);
-	*out++ = '-';
-	out = pg_ultostr_zeropad(out, tm->tm_mon, 2);
-	*out++ = '-';
-	return pg_ultostr_zeropad(out, tm->tm_mday, 2);
-}
-
-/* Iterable's dates have four digits for the year, of our era. */
-static bool
-is_year_ok(int year)
-{
-	return year >= 1 && year <= 9999;
-}
-
-static const char *
-append_date(StringInfo buf, DateADT date)
-{
-	struct pg_tm tm;
-	char	   *out;
-
-	if (DATE_NOT_FINITE(date))
-		return bad_date;
-	j2date(date + POSTGRES_EPOCH_JDATE, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
-	if (!is_year_ok(tm.tm_year))
-		return bad_date;
-	enlargeStringInfo(buf, 16);
-	out = buf->data + buf->len;
-	*out++ = '"';
-	out = put_date(out, &tm);
-	*out++ = '"';
-	*out = '\0';
-	buf->len = out - buf->data;
-	return NULL;
-}
-
-/* yyyy-MM-dd HH:mm:ss +00:00 in UTC; fractions are cut off */
-static const char *
-append_timestamp(StringInfo buf, Timestamp timestamp)
-{
-	static const char zone[] = " +00:00\"";
-	struct pg_tm tm;
-	fsec_t		fsec;
-	char	   *out;
-
-	if (TIMESTAMP_NOT_FINITE(timestamp) ||
-		timestamp2tm(timestamp, NULL, &tm, &fsec, NULL, NULL) != 0 ||
-		!is_year_ok(tm.tm_year))
-		return bad_date;
-
-	enlargeStringInfo(buf, 32);
-	out = buf->data + buf->len;
-	*out++ = '"';
-	out = put_date(out, &tm);
-	*out++ = ' ';
-	out = pg_ultostr_zeropad(out, tm.tm_hour, 2);
-	*out++ = ':';
-	out = pg_ultostr_zeropad(out, tm.tm_min, 2);
-	*out++ = ':';
-	out = pg_ultostr_zeropad(out, tm.tm_sec, 2);
-	memcpy(out, zone, sizeof(zone));
-	buf->len = out + sizeof(zone) - 1 - buf->data;
-	return NULL;
-}
-
-/* ----------------------------------------------------------------
  * json and jsonb
  * ----------------------------------------------------------------
  */
@@ -384,13 +186,13 @@ append_json(StringInfo buf, Datum value)
 {
 	text	   *json;
 
-	if (is_too_large(value, GetDatabaseEncoding() == PG_UTF8 ? 1 : 4))
-		return too_large;
+	if (is_json_is_too_large(value, GetDatabaseEncoding() == PG_UTF8 ? 1 : 4))
+		return PROBLEM_SIZE;
 	json = DatumGetTextPP(value);
 
 	/* One row of broken JSON would have its whole batch refused. */
 	if (pg_parse_json(is_make_json_lexer(json), &nullSemAction) != JSON_SUCCESS)
-		return bad_json;
+		return PROBLEM_JSON;
 	return append_raw(buf, VARDATA_ANY(json), VARSIZE_ANY_EXHDR(json));
 }
 
@@ -401,8 +203,8 @@ append_jsonb(StringInfo buf, Datum value)
 	StringInfoData text;
 
 	/* a digit takes up to 16 bytes */
-	if (is_too_large(value, 16))
-		return too_large;
+	if (is_json_is_too_large(value, 16))
+		return PROBLEM_SIZE;
 	jsonb = DatumGetJsonbP(value);
 	if (GetDatabaseEncoding() == PG_UTF8)
 	{
@@ -422,77 +224,45 @@ is_json_is_null(const char *json)
 }
 
 /* ----------------------------------------------------------------
- * Arrays
+ * Bytes and places
  * ----------------------------------------------------------------
  */
 
-typedef struct ArrayWalk
-{
-	IsJsonType *element;
-	int			ndim;
-	const int  *dims;
-	const Datum *values;
-	const bool *nulls;
-	int			next;			/* element to be written */
-} ArrayWalk;
-
+/* base64 */
 static const char *
-append_dimension(StringInfo buf, ArrayWalk *walk, int dim)
+append_bytea(StringInfo buf, Datum value)
 {
-	appendStringInfoChar(buf, '[');
-	for (int i = 0; i < walk->dims[dim]; i++)
-	{
-		const char *problem = NULL;
+	bytea	   *bytes;
+	int			len;
+	int			size;
 
-		if (i > 0)
-			appendStringInfoChar(buf, ',');
-		if (dim < walk->ndim - 1)
-			problem = append_dimension(buf, walk, dim + 1);
-		else
-		{
-			int			n = walk->next++;
-
-			if (walk->nulls[n])
-				appendStringInfoString(buf, "null");
-			else
-				problem = is_json_append(buf, walk->element, walk->values[n]);
-		}
-		if (problem == NULL && buf->len > IS_MAX_BATCH_BYTES)
-			problem = too_large;
-		if (problem)
-			return problem;
-	}
-	appendStringInfoChar(buf, ']');
+	if (is_json_is_too_large(value, 1))
+		return PROBLEM_SIZE;
+	bytes = DatumGetByteaPP(value);
+	size = pg_b64_enc_len(VARSIZE_ANY_EXHDR(bytes));
+	appendStringInfoChar(buf, '"');
+	enlargeStringInfo(buf, size + 1);
+	len = pg_b64_encode((const void *) VARDATA_ANY(bytes),
+						VARSIZE_ANY_EXHDR(bytes), buf->data + buf->len, size);
+	if (len < 0)
+		elog(ERROR, "could not encode bytes");
+	buf->len += len;
+	appendStringInfoChar(buf, '"');
 	return NULL;
 }
 
+/* Longitude goes east, latitude goes north; NaN is in no bounds. */
 static const char *
-append_array(StringInfo buf, IsJsonType *json_type, Datum value)
+append_point(StringInfo buf, const Point *point)
 {
-	ArrayType  *array;
-	ArrayWalk	walk;
-	Datum	   *values;
-	bool	   *nulls;
-	int			n;
-
-	if (is_too_large(value, 16))
-		return too_large;
-	array = DatumGetArrayTypeP(value);
-	if (ARR_NDIM(array) == 0)
-	{
-		appendStringInfoString(buf, "[]");
-		return NULL;
-	}
-	deconstruct_array(array, ARR_ELEMTYPE(array), json_type->element_len,
-					  json_type->element_byval, json_type->element_align,
-					  &values, &nulls, &n);
-	walk.element = json_type->element;
-	walk.ndim = ARR_NDIM(array);
-	walk.dims = ARR_DIMS(array);
-	walk.values = values;
-	walk.nulls = nulls;
-	walk.next = 0;
-	return append_dimension(buf, &walk, 0);
+	if (!(fabs(point->y) <= 90 && fabs(point->x) <= 180))
+		return PROBLEM_PLACE;
+	appendStringInfoString(buf, "{\"lat\":");
+	(void) append_float8(buf, point->y);
+	appendStringInfoString(buf, ",\"lon\":");
+	(void) append_float8(buf, point->x);
+	appendStringInfoChar(buf, '}');
+	return NULL;
 }
 
 /* ----------------------------------------------------------------
@@ -506,7 +276,7 @@ get_varlena(IsJsonKind kind, Datum value, char **string, int *len)
 {
 	text	   *data;
 
-	if (is_too_large(value, GetDatabaseEncoding() == PG_UTF8 ? 1 : 4))
+	if (is_json_is_too_large(value, GetDatabaseEncoding() == PG_UTF8 ? 1 : 4))
 		return false;
 	data = DatumGetTextPP(value);
 	*string = VARDATA_ANY(data);
@@ -547,27 +317,46 @@ is_json_append(StringInfo buf, IsJsonType *json_type, Datum value)
 				int			len;
 
 				if (!get_varlena(json_type->kind, value, &string, &len))
-					return too_large;
-				return append_string(buf, string, len);
+					return PROBLEM_SIZE;
+				return is_json_append_text(buf, string, len);
 			}
 		case IS_JSON_STRING:
+		case IS_JSON_WORD:
 			{
-				char	   *string = OutputFunctionCall(&json_type->output, value);
+				char	   *string;
 
-				return append_string(buf, string, strlen(string));
+				if (json_type->is_varlena && is_json_is_too_large(value, 4))
+					return PROBLEM_SIZE;
+				string = OutputFunctionCall(&json_type->output, value);
+				return is_json_append_text(buf, string, strlen(string));
 			}
 		case IS_JSON_DATE:
-			return append_date(buf, DatumGetDateADT(value));
+			return is_json_append_date(buf, DatumGetDateADT(value));
 		case IS_JSON_TIMESTAMP:
-			return append_timestamp(buf, DatumGetTimestamp(value));
+			return is_json_append_timestamp(buf, DatumGetTimestamp(value),
+											json_type->zone);
 		case IS_JSON_TIMESTAMPTZ:
-			return append_timestamp(buf, DatumGetTimestampTz(value));
+			return is_json_append_timestamp(buf, DatumGetTimestampTz(value), NULL);
+		case IS_JSON_INTERVAL:
+			return is_json_append_interval(buf, DatumGetIntervalP(value));
 		case IS_JSON_JSON:
 			return append_json(buf, value);
 		case IS_JSON_JSONB:
 			return append_jsonb(buf, value);
+		case IS_JSON_BYTEA:
+			return append_bytea(buf, value);
+		case IS_JSON_POINT:
+			return append_point(buf, DatumGetPointP(value));
+		case IS_JSON_HSTORE:
+			return is_json_append_hstore(buf, json_type, value);
 		case IS_JSON_ARRAY:
-			return append_array(buf, json_type, value);
+			return is_json_append_array(buf, json_type, value);
+		case IS_JSON_RANGE:
+			return is_json_append_range(buf, json_type, value);
+		case IS_JSON_MULTIRANGE:
+			return is_json_append_multirange(buf, json_type, value);
+		case IS_JSON_ROW:
+			return is_json_append_row(buf, json_type, value);
 	}
 	pg_unreachable();
 }
@@ -604,7 +393,7 @@ is_json_text(IsJsonType *json_type, Datum value, const char **problem)
 	{
 		if (!get_varlena(json_type->kind, value, &string, &len))
 		{
-			*problem = too_large;
+			*problem = PROBLEM_SIZE;
 			return NULL;
 		}
 	}
@@ -624,7 +413,7 @@ is_json_text(IsJsonType *json_type, Datum value, const char **problem)
 
 	utf8 = is_json_to_utf8(string, len, &utf8_len);
 	if (utf8 == NULL)
-		*problem = bad_encoding;
+		*problem = PROBLEM_ENCODING;
 	else if (utf8 == string)
 		utf8 = pnstrdup(string, len);	/* for its end */
 	return utf8;

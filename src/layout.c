@@ -8,12 +8,18 @@
  */
 #include "layout.h"
 
+#include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "compat.h"
 #include "render.h"
+#include "time_zone.h"
 
 #define DATA_FIELDS "dataFields"
+
+/* Iterable takes fields of such names for places. */
+#define GEO_SUFFIX "_geo_location"
 
 /* Names of the fields with a meaning, by IsField; the first two go with users. */
 static const char *const field_names[] = {
@@ -120,35 +126,87 @@ refuse_type(Oid type, const char *destination, const char *wanted)
 			 errhint("Map %s.", wanted)));
 }
 
-void
-is_render_check_type(Oid type, const char *destination)
+/* refused: the type itself, or the one in it that can't be sent. */
+static void
+report_refused(Oid type, Oid refused, const char *destination)
 {
-	IsJsonKind	kind;
+	const char *hint;
 
-	if (!is_json_kind(type, &kind))
+	switch (getBaseType(refused))
+	{
+		case MONEYOID:
+			hint = "Map an expression instead that casts it to numeric.";
+			break;
+		case POINTOID:
+			hint = refused == type ?
+				"Let the name of the field end in \"" GEO_SUFFIX "\" if the point is a place (longitude, latitude), or map an expression that gives another type." :
+				"Map the point alone to a field whose name ends in \"" GEO_SUFFIX "\" if it is a place (longitude, latitude), or map an expression that gives another type.";
+			break;
+		default:
+			hint = "Map an expression instead that gives another type, for example a cast to text.";
+			break;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("a value of type %s cannot be sent to Iterable",
+					format_type_be(type)),
+			 refused == type ?
+			 errdetail("It is mapped to \"%s\".", destination) :
+			 errdetail("It is mapped to \"%s\", and has a value of type %s in it.",
+					   destination, format_type_be(refused)),
+			 errhint("%s", hint)));
+}
+
+/*
+ * The source's whole row, which is kept as name.*: in a query's list that would
+ * be several columns.
+ */
+static void
+refuse_whole_row(const IsMapping *mapping, Oid type)
+{
+	Size		len = mapping->expression ? strlen(mapping->expression) : 0;
+
+	if (len > 2 && strcmp(mapping->expression + len - 2, ".*") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("a value of type %s cannot be sent to Iterable",
 						format_type_be(type)),
-				 errdetail("It is mapped to \"%s\".", destination),
-				 errhint("Map an expression instead that gives another type, for example a cast to text.")));
-
-	/* both objects have these */
-	if (field_of(IS_OBJECT_USER, destination) != IS_FIELD_DATA &&
-		!is_json_is_text(kind))
-		refuse_type(type, destination, "a text, an integer or a uuid");
+				 errdetail("It is mapped to \"%s\", and is the whole row of the source.",
+						   mapping->destination),
+				 errhint("Map the columns one by one, for example with iterable_map_columns().")));
 }
 
-static void
-check_field_type(IsField field, Oid type, const char *destination)
+/* Would Iterable take a field of this name for a place? */
+static bool
+is_geo(const IsMember *member)
 {
-	IsJsonKind	kind;
+	Size		len = strlen(member->name);
 
-	is_render_check_type(type, destination);
-	(void) is_json_kind(type, &kind);
-	switch (field)
+	return member->field == IS_FIELD_DATA && len >= strlen(GEO_SUFFIX) &&
+		strcmp(member->name + len - strlen(GEO_SUFFIX), GEO_SUFFIX) == 0;
+}
+
+/* Look up the type of a member and see whether it fits. */
+static void
+set_type(IsMember *member, Oid type, pg_tz *zone)
+{
+	const char *destination = member->destination;
+	IsJsonKind	kind;
+	Oid			refused = is_json_init(&member->type, type, zone);
+
+	if (!OidIsValid(refused) && member->type.kind == IS_JSON_POINT && !is_geo(member))
+		refused = type;
+	if (OidIsValid(refused))
+		report_refused(type, refused, destination);
+
+	kind = member->type.kind;
+	switch (member->field)
 	{
 		case IS_FIELD_DATA:
+			if (is_geo(member) && kind != IS_JSON_POINT &&
+				kind != IS_JSON_JSON && kind != IS_JSON_JSONB)
+				refuse_type(type, destination,
+							"a point (longitude, latitude), or json or jsonb such as {\"lat\": 59.9, \"lon\": 10.7}");
 			break;
 		case IS_FIELD_CREATED_AT:
 			if (kind != IS_JSON_TIMESTAMP && kind != IS_JSON_TIMESTAMPTZ &&
@@ -167,6 +225,36 @@ check_field_type(IsField field, Oid type, const char *destination)
 				refuse_type(type, destination, "a text, an integer or a uuid");
 			break;
 	}
+}
+
+void
+is_render_check_type(Oid type, const char *destination)
+{
+	IsMember	member = {
+		.field = field_of(IS_OBJECT_USER, destination), /* both objects have these */
+		.destination = destination,
+		.name = unconstify(char *, destination),
+	};
+
+	set_type(&member, type, NULL);
+}
+
+/* A time zone must have something to do. */
+static void
+check_time_zone(const IsMember *member)
+{
+	if (member->constant == NULL &&
+		(member->type.has_local_time ||
+		 (member->field == IS_FIELD_CREATED_AT && member->type.kind == IS_JSON_DATE)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("mapping to \"%s\" cannot have a time zone", member->destination),
+			 member->constant ?
+			 errdetail("A constant is no time.") :
+			 errdetail("There is no timestamp without time zone in a value of type %s.",
+					   format_type_be(member->type.type)),
+			 errhint("Leave the time zone out.")));
 }
 
 /* ----------------------------------------------------------------
@@ -240,6 +328,13 @@ set_constant(IsMember *member, const char *constant)
 								member->destination)));
 			pg_fallthrough;
 		default:
+			/* 0 stands for mappings that are not looked at now */
+			if (is_geo(member) && strcmp(constant, "0") != 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("constant for \"%s\" is not a place",
+								member->destination),
+						 errhint("Map a point (longitude, latitude), or json or jsonb such as {\"lat\": 59.9, \"lon\": 10.7}.")));
 			member->constant_json = to_json_string(member->constant);
 			break;
 	}
@@ -343,12 +438,32 @@ is_layout_build(const IsSync *sync, const List *mappings, const Oid *types)
 		else
 		{
 			member->column = ncolumns++;
-			check_field_type(member->field, types[member->column], destination);
-			is_json_init(&member->type, types[member->column]);
+			refuse_whole_row(mapping, types[member->column]);
+			set_type(member, types[member->column],
+					 mapping->time_zone ? is_time_zone_get(mapping->time_zone) : NULL);
 		}
+		if (mapping->time_zone)
+			check_time_zone(member);
 	}
 
 	if (data->members)
 		layout->fields[IS_FIELD_DATA] = data;
 	return layout;
+}
+
+static void
+refresh_member(IsMember *member)
+{
+	if (member->column >= 0)
+		is_json_refresh(&member->type);
+	for (IsMember *m = member->members; m; m = m->next)
+		refresh_member(m);
+}
+
+void
+is_layout_refresh(IsLayout *layout)
+{
+	for (int i = 0; i < (int) lengthof(layout->fields); i++)
+		if (layout->fields[i])
+			refresh_member(layout->fields[i]);
 }

@@ -75,9 +75,16 @@ extern bool is_layout_has_meaning(IsObject object, const char *destination);
 /*
  * Lay out the payload.  types are those of the mappings that are not
  * constants, in their order.  In CurrentMemoryContext.  Errors: 22023
- * destinations that exclude each other, unfit constants; 42804, 0A000 types.
+ * destinations that exclude each other, unfit constants, a time zone without a
+ * use; 42804, 0A000 types.
  */
 extern IsLayout *is_layout_build(const IsSync *sync, const List *mappings,
 								 const Oid *types);
+
+/*
+ * Look at composite types again: their OIDs do not tell that they were
+ * altered.  Error 0A000 if they can't be sent now.
+ */
+extern void is_layout_refresh(IsLayout *layout);
 
 #endif							/* IS_LAYOUT_H */

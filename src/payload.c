@@ -161,6 +161,7 @@ static const char *
 get_seconds(IsMember *member, Datum value, int64 *seconds)
 {
 	const int64 days = POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE;
+	pg_tz	   *zone = member->type.kind == IS_JSON_TIMESTAMPTZ ? NULL : member->type.zone;
 
 	switch (member->type.kind)
 	{
@@ -177,12 +178,20 @@ get_seconds(IsMember *member, Datum value, int64 *seconds)
 			if (DATE_NOT_FINITE(DatumGetDateADT(value)))
 				return "bad_date";
 			*seconds = (DatumGetDateADT(value) + days) * SECS_PER_DAY;
-			break;
+			if (zone == NULL)
+				break;
+			/* no zone is a day away: what can't be good need not be a timestamp */
+			if (*seconds < FIRST_SECOND - SECS_PER_DAY ||
+				*seconds > LAST_SECOND + SECS_PER_DAY)
+				return "bad_date";
+			value = TimestampGetDatum(DatumGetDateADT(value) * USECS_PER_DAY);
+			pg_fallthrough;
 		default:
 			{
 				Timestamp	timestamp = DatumGetTimestamp(value);
 
-				if (TIMESTAMP_NOT_FINITE(timestamp))
+				if (TIMESTAMP_NOT_FINITE(timestamp) ||
+					(zone && !is_json_local_to_utc(timestamp, zone, &timestamp)))
 					return "bad_date";
 				*seconds = timestamp / USECS_PER_SEC + days * SECS_PER_DAY;
 				if (timestamp % USECS_PER_SEC < 0)
@@ -326,6 +335,7 @@ report_value(Writing *writing, const char *problem)
 		{"bad_date", "is infinite or not in the years 1 to 9999"},
 		{"bad_encoding", "is not valid in UTF-8"},
 		{"bad_json", "is not valid JSON"},
+		{"bad_geo_location", "is not a point (longitude, latitude) within 180 and 90 degrees"},
 		{"bad_event_id", "is not of 1 to 512 letters, digits and hyphens"},
 		{"not_an_integer", "is not an integer"},
 	};
@@ -457,6 +467,7 @@ is_payload_begin(IsPayloadWriter *writer, const IsRenderer *renderer)
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
 	initStringInfo(&writer->buf);
+	is_layout_refresh(renderer->layout);
 }
 
 void

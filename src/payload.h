@@ -26,7 +26,7 @@ typedef struct IsPayloadWriter
 
 /*
  * Begin and end a chunk, in one context and subtransaction.  Set
- * result_context before.
+ * result_context before.  Errors: is_layout_refresh()'s.
  */
 extern void is_payload_begin(IsPayloadWriter *writer, const IsRenderer *renderer);
 extern void is_payload_end(IsPayloadWriter *writer);

@@ -105,7 +105,11 @@ INSERT INTO expr.fine (expression) VALUES
 	('plan LIKE ''g%'''),
 	('position(''o'' IN plan)'),
 	('balance::int'),
-	('jsonb_build_object(''id'', id, ''tags'', tags)');
+	('jsonb_build_object(''id'', id, ''tags'', tags)'),
+	('home'),
+	('ARRAY[home]'),
+	('seen - ''2024-01-01''::timestamptz'),
+	('int4range(id::int, NULL)');
 SELECT expression, expr.kept(expression), expr.value(expression) FROM expr.fine WHERE expression <> 'current_user' ORDER BY n;
 SELECT expression, expr.kept(expression) FROM expr.fine
 WHERE expr.kept(expr.kept(expression)) IS DISTINCT FROM expr.kept(expression) ORDER BY n;
@@ -152,9 +156,7 @@ SELECT expr.kept('expr.stable_one(plan)'), expr.value('expr.stable_one(plan)');
 -- Types that cannot be sent are refused at the latest when payloads are built
 --
 SELECT expression, expr.value(expression) FROM unnest(ARRAY[
-	'home', 'customer', 'ROW(1, 2)', 'interval ''1 day''', 'time ''12:00''', 'timetz ''12:00+00''', '''\x00''::bytea', '''(1,2)''::point',
-	'''1.2.3.4''::inet', '1::money', 'int4range(1, 2)', 'B''01''', 'to_tsvector(plan)', '''<a/>''::xml', '1::oid',
-	'ARRAY[interval ''1 day'']', 'ARRAY[home]', 'pg_typeof(plan)', '''{}''::int4multirange'
+	'customer', 'ROW(1, 2)', '''(1,2)''::point', '1::money', 'to_tsvector(plan)', '1::oid', 'ARRAY[1::money]', 'pg_typeof(plan)'
 ]) AS expression;
 
 --

@@ -381,7 +381,7 @@ SELECT key, length(payload ->> 'id'), problem FROM iterable_preview('named', 20)
 --
 -- Types that do not fit where they are to go; destinations and constants
 --
-CREATE TABLE render.misfit (id int PRIMARY KEY, email text, b boolean, f float8, j jsonb, d date, i interval, x bytea, m render.mood, a int[]);
+CREATE TABLE render.misfit (id int PRIMARY KEY, email text, b boolean, f float8, j jsonb, d date, i money, x tsvector, m render.mood, a int[]);
 SELECT render.make('misfit', 'misfit');
 SELECT render.make('misfit_event', 'misfit', object => 'event');
 SELECT iterable_add_mapping('misfit_event', 'eventName', constant => 'e');
@@ -438,7 +438,7 @@ ALTER TABLE render.drift DROP plan;
 SELECT render.fails('drift');
 ROLLBACK;
 BEGIN;
-ALTER TABLE render.drift ALTER plan TYPE bytea USING NULL;
+ALTER TABLE render.drift ALTER plan TYPE tsvector USING NULL;
 SELECT render.fails('drift');
 ROLLBACK;
 BEGIN;
