@@ -40,7 +40,8 @@ COMMENT ON COLUMN iterable.sync.owner IS 'must be a member of the role that owns
 COMMENT ON COLUMN iterable.sync.connection IS 'name of a foreign server of the wrapper iterable';
 COMMENT ON COLUMN iterable.sync.match_field IS 'column that holds the identifier where no mapping fills email or userId';
 COMMENT ON COLUMN iterable.sync.filter IS 'deparsed text of a condition over the columns of one row; only rows for which it is true are sent';
-COMMENT ON COLUMN iterable.sync.time_zone IS 'in which the schedule is read';
+COMMENT ON COLUMN iterable.sync.schedule IS 'continuous, manual, an interval, a cron line, or after and the name of another sync';
+COMMENT ON COLUMN iterable.sync.time_zone IS 'in which a cron line is read';
 COMMENT ON COLUMN iterable.sync.prefer_user_id IS 'users of an email project may be made by a user id alone';
 COMMENT ON COLUMN iterable.sync.merge_nested_objects IS 'objects in dataFields are merged one level deep, not replaced';
 COMMENT ON COLUMN iterable.sync.create_new_fields IS 'may Iterable create fields that it does not know: as its project says, always, never';
@@ -89,6 +90,7 @@ CREATE TABLE iterable.sync_state (
 	backfill_until text,
 	run_requested boolean NOT NULL DEFAULT false,
 	last_run_at timestamptz,
+	finished_at timestamptz,
 	paused_reason text,
 	failing_since timestamptz,
 	last_error text,
@@ -101,4 +103,6 @@ COMMENT ON COLUMN iterable.sync_state."position" IS 'every change visible in thi
 COMMENT ON COLUMN iterable.sync_state.window_end IS 'set while a window is open: what is visible here and not in position is being sent';
 COMMENT ON COLUMN iterable.sync_state.window_seq IS 'with window_offset: keys of the window up to here are done';
 COMMENT ON COLUMN iterable.sync_state.window_ahead IS 'stretches done beyond it, four numbers each: from seq, from offset (exclusive), to seq, to offset (inclusive)';
+COMMENT ON COLUMN iterable.sync_state.last_run_at IS 'from which the schedule counts: when the last run began that the schedule or a person asked for, or when a sync was enabled or given its schedule that waits for the times of it';
+COMMENT ON COLUMN iterable.sync_state.finished_at IS 'when a run last had nothing left to do, also if it had nothing to do at all; syncs that are after this one look at it';
 COMMENT ON COLUMN iterable.sync_state.backfill_after IS 'last key that the backfill has put into the change log';

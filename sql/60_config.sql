@@ -23,9 +23,9 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_create_sync';
 COMMENT ON FUNCTION iterable_create_sync(text, text, regclass, text, text, text, text, text, text, text, boolean, boolean, text, boolean) IS
 'Creates a sync, which is disabled and has no mappings yet; the current role becomes its owner.
-name: at most 63 bytes. connection: a connection that the current role may use. source: a table or partitioned table of the current role. object: user or event. unique_field: the column that makes the key, or an array of several such as {id,day}; NOT NULL, with a unique index on exactly these columns. match_field: column that holds the identifier where no mapping fills email or userId. mode: insert, update or upsert. schedule: continuous, manual, an interval such as 15 minutes. filter: a condition over the columns of one row, as an expression of a mapping; only rows for which it is true are sent. time_zone: in which the schedule is read. prefer_user_id: for users of an email project, a user who is known by a user id alone is made if there is none. merge_nested_objects: for users, objects in dataFields are merged with what Iterable has, one level deep, instead of replacing it. create_new_fields: may Iterable create fields that it does not know: project (as its setting says), always or never. dry_run: everything is done but the requests; iterable.run shows what would have gone.
+name: at most 63 bytes. connection: a connection that the current role may use. source: a table or partitioned table of the current role. object: user or event. unique_field: the column that makes the key, or an array of several such as {id,day}; NOT NULL, with a unique index on exactly these columns. match_field: column that holds the identifier where no mapping fills email or userId. mode: insert, update or upsert. schedule: continuous; manual; an interval such as 15 minutes; a cron line such as 30 2 * * mon-fri or @daily; after and the name of another sync, to run when that has finished a run. iterable_schedule_preview() shows the times. filter: a condition over the columns of one row, as an expression of a mapping; only rows for which it is true are sent. time_zone: in which a cron line is read. prefer_user_id: for users of an email project, a user who is known by a user id alone is made if there is none. merge_nested_objects: for users, objects in dataFields are merged with what Iterable has, one level deep, instead of replacing it. create_new_fields: may Iterable create fields that it does not know: project (as its setting says), always or never. dry_run: everything is done but the requests; iterable.run shows what would have gone.
 Returns nothing.
-Raises 42710 if there is a sync of that name, 42704 or 42501 for the connection, 42501 if the source is not the current role''s, 0A000 or 42809 if it is nothing that can be captured, 42703 for an unknown column, 42804 for a match_field of a type that is no identifier, 42P10 if the unique field is not unique or may be NULL, 22023 for an unknown object, mode, schedule or time zone and for a flag that has no meaning for the sync, 42601, 0A000 or 42804 for a filter that is no condition over one row, 42622 for a name that is too long.';
+Raises 42710 if there is a sync of that name, 42704 or 42501 for the connection, 42501 if the source is not the current role''s, 0A000 or 42809 if it is nothing that can be captured, 42703 for an unknown column, 42804 for a match_field of a type that is no identifier, 42P10 if the unique field is not unique or may be NULL, 22023 for an unknown object, mode, schedule or time zone, for a schedule that names no sync or has the sync wait for itself, and for a flag that has no meaning for the sync, 42601, 0A000 or 42804 for a filter that is no condition over one row, 42622 for a name that is too long.';
 
 
 CREATE FUNCTION iterable_update_sync(
@@ -60,7 +60,7 @@ RETURNS void
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_rename_sync';
 COMMENT ON FUNCTION iterable_rename_sync(text, text) IS
-'Gives a sync another name; nothing else changes.
+'Gives a sync another name; schedules that name it follow.
 new_name: at most 63 bytes.
 Returns nothing.
 Raises 42704 if there is no such sync of the current role, 42710 if there is one of the new name, 42622 for a name that is too long.';
@@ -176,7 +176,7 @@ AS 'MODULE_PATHNAME', 'iterable_drop_sync';
 COMMENT ON FUNCTION iterable_drop_sync(text) IS
 'Drops a sync with its mappings, deliveries, failures and runs, and the capture triggers if no other sync needs them; what was sent stays at Iterable. Works when the source is gone too. Triggers on a table that the current role does not own are left in place, with a notice.
 Returns nothing.
-Raises 42704 if there is no such sync of the current role, 55P03 if the source is locked by others.';
+Raises 42704 if there is no such sync of the current role, 2BP01 if other syncs run after it, 55P03 if the source is locked by others.';
 
 CREATE FUNCTION iterable_run(
 	sync text)

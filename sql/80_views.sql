@@ -30,6 +30,8 @@ SELECT s.name AS sync,
 	p.oldest_pending,
 	COALESCE(t.backfilling, false) AS backfilling,
 	r.last_run_at,
+	CASE WHEN s.enabled AND t.identity = iterable.server_identity()
+		THEN iterable.next_run(s.schedule, s.time_zone, t.last_run_at) END AS next_run_at,
 	COALESCE(r.accepted, 0) AS accepted,
 	COALESCE(r.rejected, 0) AS rejected,
 	COALESCE(r.vanished, 0) AS vanished,
@@ -77,13 +79,14 @@ COMMENT ON COLUMN iterable.sync_status.connection IS 'foreign server that it sen
 COMMENT ON COLUMN iterable.sync_status.source IS 'relation whose rows it sends, followed by name';
 COMMENT ON COLUMN iterable.sync_status.object IS 'user or event';
 COMMENT ON COLUMN iterable.sync_status.mode IS 'insert, update or upsert, seen from Iterable';
-COMMENT ON COLUMN iterable.sync_status.schedule IS 'continuous, manual or an interval';
+COMMENT ON COLUMN iterable.sync_status.schedule IS 'continuous, manual, an interval, a cron line, or after another sync';
 COMMENT ON COLUMN iterable.sync_status.state IS 'disabled; enabled; paused: waits until the reason is mended; failing: tries again by itself';
 COMMENT ON COLUMN iterable.sync_status.reason IS 'why it is paused or failing';
 COMMENT ON COLUMN iterable.sync_status.pending IS 'captured keys that have not been dealt with; a key that changed twice may count twice';
 COMMENT ON COLUMN iterable.sync_status.oldest_pending IS 'when the oldest of them was captured';
 COMMENT ON COLUMN iterable.sync_status.backfilling IS 'rows of a backfill are still to be put into the change log';
 COMMENT ON COLUMN iterable.sync_status.last_run_at IS 'when its latest run began';
+COMMENT ON COLUMN iterable.sync_status.next_run_at IS 'when it is due by its schedule, a time that has passed if it is due now; null for continuous, manual and after another sync, and before the first run of an interval';
 COMMENT ON COLUMN iterable.sync_status.accepted IS 'rows that Iterable has accepted in the last 30 days';
 COMMENT ON COLUMN iterable.sync_status.rejected IS 'rows that were refused, or could not be rendered, in the last 30 days';
 COMMENT ON COLUMN iterable.sync_status.vanished IS 'rows that were gone before they could be sent, in the last 30 days';

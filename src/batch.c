@@ -245,6 +245,96 @@ is_batch_pretend(IsBatch *batch)
 	}
 }
 
+/* ----------------------------------------------------------------
+ * Answers
+ * ----------------------------------------------------------------
+ */
+
+IsApiRow *
+is_batch_read_answer(const IsBatch *batch, const IsHttpAnswer *answer,
+					 IsApiAnswer *api)
+{
+	IsApiRow   *rows = palloc0(Max(batch->nsent, 1) * sizeof(IsApiRow));
+
+	for (int k = 0; k < batch->nsent; k++)
+	{
+		const IsRow *row = &batch->rows[batch->sent[k]].row;
+
+		rows[k].email = row->email;
+		rows[k].user_id = row->user_id;
+		rows[k].data_email = row->data_email;
+		rows[k].data_user_id = row->data_user_id;
+		rows[k].event_name = row->event_name;
+	}
+
+	memset(api, 0, sizeof(*api));
+	if (answer->outcome == IS_HTTP_ANSWERED)
+		is_api_read_answer(batch->endpoint, answer->status, answer->body,
+						   answer->body_len, rows, batch->nsent, api);
+	else
+	{
+		api->kind = answer->outcome == IS_HTTP_NOT_SENT ? IS_ANSWER_AGAIN : IS_ANSWER_UNKNOWN;
+		strlcpy(api->message, answer->error, sizeof(api->message));
+	}
+	return rows;
+}
+
+bool
+is_batch_settle_rows(IsBatch *batch, const IsApiRow *rows, const IsApiAnswer *api)
+{
+	bool		known = true;
+
+	for (int k = 0; k < batch->nsent; k++)
+	{
+		switch (rows[k].verdict)
+		{
+			case IS_VERDICT_ACCEPTED:
+				is_batch_settle(batch, batch->sent[k], IS_FATE_ACCEPTED, NULL, NULL, NULL);
+				break;
+			case IS_VERDICT_REJECTED:
+				is_batch_settle(batch, batch->sent[k], IS_FATE_REJECTED,
+								rows[k].class, api->code, rows[k].message);
+				break;
+			case IS_VERDICT_SKIPPED:
+				is_batch_settle(batch, batch->sent[k], IS_FATE_SKIPPED, NULL, NULL, NULL);
+				break;
+			case IS_VERDICT_LATER:
+				is_batch_settle(batch, batch->sent[k], IS_FATE_LATER,
+								rows[k].class, api->code, rows[k].message);
+				break;
+			case IS_VERDICT_UNKNOWN:
+				known = false;
+				break;
+			case IS_VERDICT_AGAIN:
+				break;
+		}
+	}
+	return known;
+}
+
+void
+is_batch_settle_refused(IsBatch *batch, const IsApiRow *rows, const IsApiAnswer *api)
+{
+	is_batch_settle_sent(batch, batch->nsent == 1 && rows[0].verdict == IS_VERDICT_LATER ?
+						 IS_FATE_LATER : IS_FATE_REJECTED,
+						 api->class ? api->class : "refused", api->code,
+						 api->message[0] ? api->message : api->hint);
+}
+
+void
+is_batch_settle_sent(IsBatch *batch, IsFate fate, const char *class,
+					 const char *code, const char *message)
+{
+	for (int k = 0; k < batch->nsent; k++)
+		if (batch->rows[batch->sent[k]].fate == IS_FATE_PENDING)
+			is_batch_settle(batch, batch->sent[k], fate, class, code, message);
+}
+
+/* ----------------------------------------------------------------
+ * Records
+ * ----------------------------------------------------------------
+ */
+
 void
 is_batch_record(IsBatch *batch, int32 sync_id)
 {
@@ -296,6 +386,7 @@ is_batch_record(IsBatch *batch, int32 sync_id)
 			case IS_FATE_LATER:
 				batch->counts.retried++;
 				break;
+			case IS_FATE_UNSURE:
 			case IS_FATE_PENDING:
 				break;
 		}

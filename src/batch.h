@@ -16,6 +16,7 @@
 #include "utils/hsearch.h"
 
 #include "delivery.h"
+#include "http.h"
 #include "state.h"
 
 /* A row of a batch. */
@@ -91,6 +92,25 @@ extern bool is_batch_build_request(IsBatch *batch);
  * its rows as if they had been sent.
  */
 extern void is_batch_pretend(IsBatch *batch);
+
+/*
+ * Read what came back of the request that was built last.  The verdicts of
+ * its rows are in the order of "sent".
+ */
+extern IsApiRow *is_batch_read_answer(const IsBatch *batch,
+									  const IsHttpAnswer *answer,
+									  IsApiAnswer *api);
+
+/*
+ * Give the rows of that request their fates: row by row (false if the answer
+ * leaves any unknown), as it was refused as a whole, or all the same.
+ */
+extern bool is_batch_settle_rows(IsBatch *batch, const IsApiRow *rows,
+								 const IsApiAnswer *api);
+extern void is_batch_settle_refused(IsBatch *batch, const IsApiRow *rows,
+									const IsApiAnswer *api);
+extern void is_batch_settle_sent(IsBatch *batch, IsFate fate, const char *class,
+								 const char *code, const char *message);
 
 /* Write down the fates that are not recorded yet. */
 extern void is_batch_record(IsBatch *batch, int32 sync_id);

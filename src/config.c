@@ -18,8 +18,10 @@
 #include "change_log.h"
 #include "compat.h"
 #include "connection.h"
+#include "follow.h"
 #include "layout.h"
 #include "render.h"
+#include "schedule.h"
 #include "source.h"
 #include "state.h"
 
@@ -186,6 +188,20 @@ is_config_start_state(const IsSync *sync)
 	values[1] = CStringGetTextDatum(is_state_identity());
 	values[2] = CStringGetTextDatum(is_change_log_start_position());
 	is_config_write(&query, values, NULL);
+	is_config_start_schedule(sync);
+}
+
+void
+is_config_start_schedule(const IsSync *sync)
+{
+	static IsQuery query =
+		IS_QUERY("UPDATE iterable.sync_state "
+				 "SET last_run_at = pg_catalog.clock_timestamp() "
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID);
+	Datum		arg = Int32GetDatum(sync->sync_id);
+
+	if (is_schedule_waits(sync->schedule))
+		is_config_write(&query, &arg, NULL);
 }
 
 static void
@@ -265,6 +281,8 @@ iterable_enable_sync(PG_FUNCTION_ARGS)
 	is_source_put_triggers(sync);
 	if (first)
 		is_config_start_state(sync);
+	else if (!sync->enabled)
+		is_config_start_schedule(sync);
 	set_enabled(sync, true);
 	clear_trouble(sync);
 	if (apply == IS_APPLY_BACKFILL)
@@ -347,6 +365,7 @@ iterable_drop_sync(PG_FUNCTION_ARGS)
 	IsSync	   *sync = is_config_lock_sync(name, "iterable_drop_sync()");
 	Datum		sync_id = Int32GetDatum(sync->sync_id);
 
+	is_follow_check_drop(sync);
 	is_config_lock_source(&sync->source);
 	for (int i = 0; i < (int) lengthof(drop); i++)
 		is_config_write(&drop[i], &sync_id, NULL);

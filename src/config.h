@@ -63,6 +63,9 @@ extern bool is_config_enabled_here(const IsSync *sync);
 extern void is_config_start_state(const IsSync *sync);
 extern void is_config_forget_state(const IsSync *sync);
 
+/* The times of its schedule count from now on, if it is one that waits for them. */
+extern void is_config_start_schedule(const IsSync *sync);
+
 /*
  * A sync is about to leave its source: nobody may begin to use the source
  * while we find out whether anybody does.  Then it has left: the capture

@@ -22,6 +22,7 @@
 #include "capture.h"
 #include "connection.h"
 #include "expression.h"
+#include "follow.h"
 #include "mapping.h"
 #include "render.h"
 #include "schedule.h"
@@ -375,6 +376,7 @@ iterable_create_sync(PG_FUNCTION_ARGS)
 	check_name(sync.name);
 	take_arguments(fcinfo, &sync, true);
 	is_schedule_check(sync.schedule, sync.time_zone);
+	is_follow_check(&sync);
 	check_definition(&sync, relid);
 
 	sync.source.source_id = get_source(relid, sync.source.key_columns);
@@ -496,6 +498,7 @@ iterable_update_sync(PG_FUNCTION_ARGS)
 
 	take_arguments(fcinfo, &sync, false);
 	is_schedule_check(sync.schedule, sync.time_zone);
+	is_follow_check(&sync);
 	for (int i = ARG_CONNECTION; i < ARG_APPLY; i++)
 	{
 		/* the source may be gone while these are changed */
@@ -520,6 +523,9 @@ iterable_update_sync(PG_FUNCTION_ARGS)
 	update_sync(&sync);
 	if (old->has_state)
 		follow_change(old, is_catalog_get_sync_by_id(sync.sync_id), apply);
+	if (!is_text_equal(old->schedule, sync.schedule) ||
+		!is_text_equal(old->time_zone, sync.time_zone))
+		is_config_start_schedule(&sync);
 	if (old->source.source_id != sync.source.source_id)
 		is_config_release_source(&old->source);
 	is_capture_wake_on_commit();
@@ -555,6 +561,7 @@ iterable_rename_sync(PG_FUNCTION_ARGS)
 	/* two at once: the unique index has the last word */
 	if (is_config_write(&query, values, NULL) == 0)
 		report_exists(new_name);
+	is_follow_rename(sync, new_name);
 	is_capture_wake_on_commit();
 	PG_RETURN_VOID();
 }
@@ -585,6 +592,7 @@ iterable_copy_sync(PG_FUNCTION_ARGS)
 	sync.owner = GetUserId();
 	take_text(fcinfo, 2, "connection", false, &sync.connection);
 	check_name(sync.name);
+	is_follow_check(&sync);
 	check_definition(&sync, relid);
 	sync.source.source_id = get_source(relid, sync.source.key_columns);
 	insert_sync(&sync);

@@ -192,16 +192,19 @@ mark_gone(int32 sync_id, Datum keys, char state)
 	(void) is_query_run(&query, values, NULL);
 }
 
-/* A request whose outcome nobody knows may have changed what Iterable has. */
+/*
+ * A request whose outcome nobody knows may have changed what Iterable has.  Of
+ * rows that are seen only, no request is under way unless somebody asks for it.
+ */
 static void
-forget_payloads(int32 sync_id, Datum keys)
+forget_payloads(int32 sync_id, Datum keys, bool seen)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_delivery SET payload_hash = NULL "
-		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.<>) 's'",
-		2, INT4OID, TEXTARRAYOID
+		OF_KEYS("sync_delivery") " AND (state OPERATOR(pg_catalog.<>) 's' OR $3)",
+		3, INT4OID, TEXTARRAYOID, BOOLOID
 	);
-	Datum		values[2] = {Int32GetDatum(sync_id), keys};
+	Datum		values[3] = {Int32GetDatum(sync_id), keys, BoolGetDatum(seen)};
 
 	(void) is_query_run(&query, values, NULL);
 }
@@ -270,9 +273,11 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 	Datum	   *left = palloc(Max(n, 1) * sizeof(Datum));
 	Datum	   *cleared = palloc(Max(n, 1) * sizeof(Datum));
 	Datum	   *unsure = palloc(Max(n, 1) * sizeof(Datum));
+	Datum	   *asked = palloc(Max(n, 1) * sizeof(Datum));
 	int			nvanished = 0;
 	int			nleft = 0;
 	int			nunsure = 0;
+	int			nasked = 0;
 	int			ncleared = 0;
 
 	SPI_connect();
@@ -304,6 +309,9 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 				left[nleft++] = CStringGetTextDatum(results[i].row->key);
 				cleared[ncleared++] = left[nleft - 1];
 				break;
+			case IS_FATE_UNSURE:
+				asked[nasked++] = CStringGetTextDatum(results[i].row->key);
+				break;
 			case IS_FATE_REJECTED:
 			case IS_FATE_LATER:
 				add_failure(sync_id, &results[i]);
@@ -317,7 +325,9 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 	if (nleft > 0)
 		mark_gone(sync_id, text_array(left, NULL, nleft), IS_DELIVERY_LEFT);
 	if (nunsure > 0)
-		forget_payloads(sync_id, text_array(unsure, NULL, nunsure));
+		forget_payloads(sync_id, text_array(unsure, NULL, nunsure), false);
+	if (nasked > 0)
+		forget_payloads(sync_id, text_array(asked, NULL, nasked), true);
 	if (ncleared > 0)
 		clear_failures(sync_id, text_array(cleared, NULL, ncleared));
 	SPI_finish();

@@ -52,6 +52,7 @@ typedef enum IsFate
 	IS_FATE_LEFT_UNSURE,		/* and what Iterable has of it is not known */
 	IS_FATE_UNMATCHED,			/* nor ever was: remember that */
 	IS_FATE_PRETENDED,			/* sent, if this were no dry run */
+	IS_FATE_UNSURE,				/* what Iterable has of it is not known */
 	IS_FATE_REJECTED,			/* a failure for a person */
 	IS_FATE_LATER				/* a failure that is tried again by itself */
 } IsFate;

@@ -107,6 +107,29 @@ is_gate_load(const IsConnection *connection)
 	SPI_finish();
 }
 
+char *
+is_gate_reason(const IsConnection *connection)
+{
+	static IsQuery query = IS_QUERY(
+		"SELECT reason FROM iterable.connection_state "
+		"WHERE connection OPERATOR(pg_catalog.=) $1 "
+		"AND refused_key OPERATOR(pg_catalog.=) $2",
+		2, NAMEOID, INT8OID);
+	MemoryContext context = CurrentMemoryContext;
+	NameData	name;
+	Datum		values[2];
+	char	   *reason = NULL;
+
+	namestrcpy(&name, connection->name);
+	values[0] = NameGetDatum(&name);
+	values[1] = Int64GetDatum((int64) connection->key_digest);
+	SPI_connect();
+	if (is_query_run(&query, values, NULL) == 1)
+		reason = is_query_text(0, 1, context);
+	SPI_finish();
+	return reason;
+}
+
 void
 is_gate_stop(const IsConnection *connection, const char *reason, int64 now_us)
 {

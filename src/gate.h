@@ -33,6 +33,12 @@ extern void is_gate_stop(const IsConnection *connection, const char *reason,
 /* Iterable has answered (in a transaction). */
 extern void is_gate_open(const IsConnection *connection);
 
+/*
+ * Why it is stopped (in a transaction), or NULL: it is open, or has another
+ * key than the one that was refused.
+ */
+extern char *is_gate_reason(const IsConnection *connection);
+
 /* Is it stopped, as far as this process knows? */
 extern bool is_gate_stopped(const IsConnection *connection);
 

@@ -45,28 +45,30 @@ PG_FUNCTION_INFO_V1(iterable_lookup_events);
  * ----------------------------------------------------------------
  */
 
-static void
-wait_for_pacer(const IsConnection *connection)
+void
+is_lookup_pace(const IsConnection *connection, IsEndpoint endpoint,
+			   int patience_ms, int64 *counted)
 {
 	static uint32 wait_event = 0;
 	TimestampTz deadline =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-									connection->request_timeout_ms);
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), patience_ms);
 	int64		wait_us;
 
 	if (wait_event == 0)
 		wait_event = is_wait_event("IterablePacer");
 
-	while ((wait_us = is_pacer_ask(connection->rate_group,
-								   IS_ENDPOINT_USER_LOOKUP,
-								   connection->rate[IS_ENDPOINT_USER_LOOKUP], NULL)) > 0)
+	while ((wait_us = is_pacer_ask(connection->rate_group, endpoint,
+								   connection->rate[endpoint], counted)) > 0)
 	{
 		TimestampTz now = GetCurrentTimestamp();
 
 		if (now + wait_us > deadline)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 endpoint == IS_ENDPOINT_USER_LOOKUP ?
 					 errmsg("too many look-ups over connection \"%s\"",
+							connection->name) :
+					 errmsg("too many requests over connection \"%s\"",
 							connection->name),
 					 errhint("Try again later, or make fewer.")));
 
@@ -84,7 +86,8 @@ is_lookup_ask(const IsConnection *connection, const char *base_url,
 	IsHttpRequest request = {0};
 	IsHttpAnswer *answer;
 
-	wait_for_pacer(connection);
+	is_lookup_pace(connection, IS_ENDPOINT_USER_LOOKUP,
+				   connection->request_timeout_ms, NULL);
 
 	request.url = psprintf("%s%s", base_url, path);
 	request.api_key = connection->api_key;

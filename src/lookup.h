@@ -22,4 +22,11 @@
 extern IsHttpAnswer *is_lookup_ask(const IsConnection *connection,
 								   const char *base_url, const char *path);
 
+/*
+ * Wait until a request to an endpoint may leave, at most so long: error 53400.
+ * It is counted, at a time that *counted gets if not NULL.
+ */
+extern void is_lookup_pace(const IsConnection *connection, IsEndpoint endpoint,
+						   int patience_ms, int64 *counted);
+
 #endif							/* IS_LOOKUP_H */

@@ -124,6 +124,12 @@ is_run_next_retry(const IsRun *run)
 	return run->state ? run->state->next_retry_at : DT_NOEND;
 }
 
+TimestampTz
+is_run_last_run(const IsRun *run)
+{
+	return run->state ? run->state->last_run_at : DT_NOBEGIN;
+}
+
 int
 is_run_patience(const IsRun *run)
 {

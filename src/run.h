@@ -59,6 +59,16 @@ extern const char *is_run_trouble(const IsRun *run);
 /* When an idle run has a failure to try again; DT_NOEND: never. */
 extern TimestampTz is_run_next_retry(const IsRun *run);
 
+/* From when the schedule counts now; DT_NOBEGIN: it has not begun. */
+extern TimestampTz is_run_last_run(const IsRun *run);
+
+/*
+ * A continuous sync that is idle ends its run when that is a minute old:
+ * µs until then, -1 if none is open.  Then let it end (in a transaction).
+ */
+extern int64 is_run_until_end(const IsRun *run);
+extern void is_run_end(IsRun *run);
+
 /* How long requests may fail before somebody who waits is told, in ms. */
 extern int	is_run_patience(const IsRun *run);
 

@@ -22,8 +22,9 @@
 #include "catalog.h"
 #include "config.h"
 #include "http.h"
-#include "state.h"
 #include "run.h"
+#include "schedule.h"
+#include "state.h"
 #include "txn.h"
 
 PG_FUNCTION_INFO_V1(iterable_run_now);
@@ -68,13 +69,10 @@ run_to_the_end(IsRun *run, IsHttp *http)
 
 /* Not a part of its caller: PG_TRY() blocks in one function shadow each other. */
 static void
-run_or_abandon(IsRun *run, int32 sync_id, IsHttp *http)
+run_or_abandon(IsRun *run, IsHttp *http)
 {
 	PG_TRY();
 	{
-		is_txn_begin();
-		is_state_mark_run(sync_id);
-		is_txn_commit();
 		run_to_the_end(run, http);
 	}
 	PG_CATCH();
@@ -149,11 +147,11 @@ iterable_run_now(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("sync \"%s\" is being run already", name),
 					 errhint("The worker or another session sends what is pending; iterable_wait() waits for it.")));
-		run_or_abandon(run, sync->sync_id, http);
+		run_or_abandon(run, http);
 		is_run_free(run);
 		is_txn_begin();
 		state = is_state_load(sync->sync_id, false);
-		if (state && state->run_id != 0)
+		if (state && (state->run_id != 0 || is_schedule_continuous(state->schedule)))
 			is_state_end_run(sync->sync_id, state->run_id);
 		is_txn_commit();
 		is_http_destroy(http);

@@ -167,20 +167,11 @@ stop_connection(IsRun *run, const char *reason)
 	run->setbacks++;
 }
 
-static void
-settle_sent(IsBatch *batch, IsFate fate, const char *class, const char *code,
-			const char *message)
-{
-	for (int k = 0; k < batch->nsent; k++)
-		if (batch->rows[batch->sent[k]].fate == IS_FATE_PENDING)
-			is_batch_settle(batch, batch->sent[k], fate, class, code, message);
-}
-
 /* Park rows of which nobody can say whether Iterable has them. */
 static void
 give_up(IsRun *run, IsBatch *batch, const char *code, const char *message)
 {
-	settle_sent(batch, IS_FATE_REJECTED, "unknown_outcome", code, message);
+	is_batch_settle_sent(batch, IS_FATE_REJECTED, "unknown_outcome", code, message);
 	run->setbacks = 0;
 	run->trouble[0] = '\0';
 }
@@ -189,36 +180,11 @@ give_up(IsRun *run, IsBatch *batch, const char *code, const char *message)
 static void
 settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnswer *api)
 {
-	bool		unknown = false;
+	bool		known = is_batch_settle_rows(batch, rows, api);
 
-	for (int k = 0; k < batch->nsent; k++)
-	{
-		switch (rows[k].verdict)
-		{
-			case IS_VERDICT_ACCEPTED:
-				is_batch_settle(batch, batch->sent[k], IS_FATE_ACCEPTED, NULL, NULL, NULL);
-				break;
-			case IS_VERDICT_REJECTED:
-				is_batch_settle(batch, batch->sent[k], IS_FATE_REJECTED,
-								rows[k].class, api->code, rows[k].message);
-				break;
-			case IS_VERDICT_SKIPPED:
-				is_batch_settle(batch, batch->sent[k], IS_FATE_SKIPPED, NULL, NULL, NULL);
-				break;
-			case IS_VERDICT_LATER:
-				is_batch_settle(batch, batch->sent[k], IS_FATE_LATER,
-								rows[k].class, api->code, rows[k].message);
-				break;
-			case IS_VERDICT_UNKNOWN:
-				unknown = true;
-				break;
-			case IS_VERDICT_AGAIN:
-				break;
-		}
-	}
 	batch->send_max = Min(batch->send_limit, 2 * batch->nsent);
 	batch->refused_alone = 0;
-	if (!unknown)
+	if (known)
 	{
 		clear_setbacks(run);
 		return;
@@ -236,7 +202,7 @@ settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnsw
  * other is refused, it is not the rows: park the rest without asking.
  */
 static void
-take_refusal(IsRun *run, IsBatch *batch, const IsApiRow *row, const IsApiAnswer *api)
+take_refusal(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnswer *api)
 {
 	clear_setbacks(run);
 	if (batch->nsent > 1 && batch->refused_alone < MAX_REFUSED_ALONE)
@@ -244,36 +210,15 @@ take_refusal(IsRun *run, IsBatch *batch, const IsApiRow *row, const IsApiAnswer 
 		batch->send_max = batch->nsent / 2;
 		return;
 	}
-	settle_sent(batch, batch->nsent == 1 && row->verdict == IS_VERDICT_LATER ?
-				IS_FATE_LATER : IS_FATE_REJECTED,
-				api->class ? api->class : "refused", api->code,
-				api->message[0] ? api->message : api->hint);
+	is_batch_settle_refused(batch, rows, api);
 	batch->refused_alone++;
-}
-
-static IsApiRow *
-api_rows(IsBatch *batch)
-{
-	IsApiRow   *rows = palloc0(Max(batch->nsent, 1) * sizeof(IsApiRow));
-
-	for (int k = 0; k < batch->nsent; k++)
-	{
-		const IsRow *row = &batch->rows[batch->sent[k]].row;
-
-		rows[k].email = row->email;
-		rows[k].user_id = row->user_id;
-		rows[k].data_email = row->data_email;
-		rows[k].data_user_id = row->data_user_id;
-		rows[k].event_name = row->event_name;
-	}
-	return rows;
 }
 
 static void
 take_bulk_answer(IsRun *run, IsBatch *batch, IsHttpAnswer *answer)
 {
-	IsApiRow   *rows = api_rows(batch);
-	IsApiAnswer api = {0};
+	IsApiAnswer api;
+	IsApiRow   *rows = is_batch_read_answer(batch, answer, &api);
 
 	batch->sending = false;
 	run->sending--;
@@ -281,16 +226,7 @@ take_bulk_answer(IsRun *run, IsBatch *batch, IsHttpAnswer *answer)
 	batch->counts.bytes += batch->body.len;
 
 	if (answer->outcome == IS_HTTP_ANSWERED)
-	{
 		run->rtt = 0.8 * run->rtt + 0.2 * answer->elapsed_us;
-		is_api_read_answer(run->endpoint, answer->status, answer->body,
-						   answer->body_len, rows, batch->nsent, &api);
-	}
-	else
-	{
-		api.kind = answer->outcome == IS_HTTP_NOT_SENT ? IS_ANSWER_AGAIN : IS_ANSWER_UNKNOWN;
-		strlcpy(api.message, answer->error, sizeof(api.message));
-	}
 
 	switch (api.kind)
 	{
@@ -321,10 +257,10 @@ take_bulk_answer(IsRun *run, IsBatch *batch, IsHttpAnswer *answer)
 			if (batch->nsent > 1)
 				batch->send_max = batch->send_limit = batch->nsent / 2;
 			else
-				settle_sent(batch, IS_FATE_REJECTED, "too_large", api.code, api.message);
+				is_batch_settle_sent(batch, IS_FATE_REJECTED, "too_large", api.code, api.message);
 			break;
 		case IS_ANSWER_REJECTED:
-			take_refusal(run, batch, &rows[0], &api);
+			take_refusal(run, batch, rows, &api);
 			break;
 	}
 

@@ -108,6 +108,7 @@ is_run_start_window(IsRun *run)
 {
 	IsSyncState *state;
 	MemoryContext old;
+	bool		asked;
 
 	is_txn_begin();
 	reload_state(run);
@@ -130,6 +131,14 @@ is_run_start_window(IsRun *run)
 			state = run->state;
 		}
 
+		/* With it: a run that fails before this has not been one. */
+		asked = !is_schedule_continuous(state->schedule) || state->run_requested;
+		if (asked && state->run_id == 0)
+		{
+			state->last_run_at = GetCurrentTimestamp();
+			is_state_mark_run(run->sync_id);
+		}
+
 		/* before the snapshot: what is asked for later waits for the next */
 		if (state->run_requested)
 			is_state_answer_request(run->sync_id);
@@ -139,8 +148,14 @@ is_run_start_window(IsRun *run)
 		if (!is_change_log_has_changes(state->source_id, run->sync_id,
 									   state->position, state->window_end))
 		{
-			if (state->run_id != 0 && !is_schedule_continuous(state->schedule))
+			if (asked)
+			{
 				is_state_end_run(run->sync_id, state->run_id);
+				is_state_clear_trouble(run->sync_id);
+				state->run_id = 0;
+			}
+			run->run_id = state->run_id;
+			run->run_started_at = state->run_started_at;
 			is_txn_commit();
 			return false;
 		}
@@ -180,10 +195,24 @@ is_run_finish_window(IsRun *run)
 	is_state_clear_trouble(run->sync_id);
 	if (is_schedule_continuous(run->state->schedule) &&
 		TimestampDifferenceExceeds(run->run_started_at, GetCurrentTimestamp(), RUN_MS))
-	{
-		is_state_end_run(run->sync_id, run->run_id);
-		run->run_id = 0;
-	}
+		is_run_end(run);
 	is_change_log_close_window(run->window);
 	run->window = NULL;
+}
+
+int64
+is_run_until_end(const IsRun *run)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (run->run_id == 0)
+		return -1;
+	return Max(0, run->run_started_at + RUN_MS * INT64CONST(1000) - now);
+}
+
+void
+is_run_end(IsRun *run)
+{
+	is_state_end_run(run->sync_id, run->run_id);
+	run->run_id = 0;
 }

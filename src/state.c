@@ -17,10 +17,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
+#include "capture.h"
 #include "catalog.h"
 #include "compat.h"
 #include "iterable_sync.h"
 #include "query.h"
+#include "schedule.h"
 
 char *
 is_state_identity(void)
@@ -43,7 +45,12 @@ is_state_identity(void)
 	"  WHERE f.sync_id OPERATOR(pg_catalog.=) t.sync_id AND f.next_at IS NOT NULL " \
 	"  ORDER BY f.next_at LIMIT 1), " \
 	"(SELECT r.started_at FROM iterable.sync_run r " \
-	"  WHERE r.run_id OPERATOR(pg_catalog.=) t.run_id), s.name, s.time_zone, t.state_id " \
+	"  WHERE r.run_id OPERATOR(pg_catalog.=) t.run_id), s.name, s.time_zone, t.state_id, " \
+	"(SELECT p.finished_at FROM iterable.sync a JOIN iterable.sync_state p " \
+	"  ON p.sync_id OPERATOR(pg_catalog.=) a.sync_id " \
+	"  WHERE s.schedule OPERATOR(pg_catalog.^@) '" IS_SCHEDULE_AFTER "' " \
+	"  AND a.name OPERATOR(pg_catalog.=) pg_catalog.substr(s.schedule, " \
+	"    pg_catalog.length('" IS_SCHEDULE_AFTER "') OPERATOR(pg_catalog.+) 1)) " \
 	"FROM iterable.sync_state t JOIN iterable.sync s " \
 	"ON s.sync_id OPERATOR(pg_catalog.=) t.sync_id "
 
@@ -125,6 +132,7 @@ get_state(uint64 i, MemoryContext context)
 	state->name = is_query_text(i, 21, context);
 	state->time_zone = is_query_text(i, 22, context);
 	state->state_id = get_int(i, 23);
+	state->after_finished_at = get_time(i, 24, DT_NOBEGIN);
 	return state;
 }
 
@@ -182,6 +190,7 @@ is_state_load(int32 sync_id, bool for_update)
  * pg_advisory_lock(), so none of a user's is ever ours.
  */
 #define RUN_LOCK 7
+#define RUN_WANTED 8
 
 /* Kept, since unlocking must work while a transaction is failing. */
 static Oid	lock_class = InvalidOid;
@@ -193,6 +202,13 @@ run_locktag(int32 sync_id, LOCKTAG *tag)
 						 RUN_LOCK);
 }
 
+static void
+wanted_locktag(int32 sync_id, LOCKTAG *tag)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, lock_class, (uint32) sync_id,
+						 RUN_WANTED);
+}
+
 bool
 is_state_lock_run(int32 sync_id)
 {
@@ -200,6 +216,8 @@ is_state_lock_run(int32 sync_id)
 	LockAcquireResult result;
 
 	lock_class = is_catalog_relation("sync");
+	if (is_state_run_wanted(sync_id))
+		return false;
 	run_locktag(sync_id, &tag);
 	result = LockAcquire(&tag, ExclusiveLock, true, true);
 
@@ -219,6 +237,41 @@ is_state_unlock_run(int32 sync_id)
 
 	run_locktag(sync_id, &tag);
 	(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+void
+is_state_want_run(int32 sync_id)
+{
+	LOCKTAG		tag;
+
+	lock_class = is_catalog_relation("sync");
+	wanted_locktag(sync_id, &tag);
+
+	/* Shared by all who want it, so there is nothing to wait for. */
+	(void) LockAcquire(&tag, ShareLock, false, false);
+}
+
+void
+is_state_await_run(int32 sync_id)
+{
+	LOCKTAG		tag;
+
+	lock_class = is_catalog_relation("sync");
+	run_locktag(sync_id, &tag);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/*
+ * Who waits for the lock itself is in its queue only after the worker was
+ * woken, and may come too late to be seen there.
+ */
+bool
+is_state_run_wanted(int32 sync_id)
+{
+	LOCKTAG		tag;
+
+	wanted_locktag(sync_id, &tag);
+	return LockWaiterCount(&tag) > 0;	/* those who have it count */
 }
 
 /* ----------------------------------------------------------------
@@ -357,15 +410,24 @@ is_state_end_run(int32 sync_id, int64 run_id)
 		1, INT8OID
 	);
 	static IsQuery leave = IS_QUERY(
-		"UPDATE iterable.sync_state SET run_id = NULL "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		"UPDATE iterable.sync_state SET run_id = NULL, "
+		"finished_at = pg_catalog.clock_timestamp() "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 RETURNING EXISTS ("
+		"SELECT FROM iterable.sync s, iterable.sync b "
+		"WHERE s.sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND b.schedule OPERATOR(pg_catalog.=) "
+		"('" IS_SCHEDULE_AFTER "' OPERATOR(pg_catalog.||) s.name))",
 		1, INT4OID
 	);
 	Datum		value = Int64GetDatum(run_id);
 
-	run_update(&end, &value, NULL);
+	if (run_id != 0)
+		run_update(&end, &value, NULL);
 	value = Int32GetDatum(sync_id);
-	run_update(&leave, &value, NULL);
+	SPI_connect();
+	if (is_query_run(&leave, &value, NULL) == 1 && get_bool(0, 1))
+		is_capture_wake_on_commit();
+	SPI_finish();
 }
 
 void

@@ -56,7 +56,8 @@ typedef struct IsSyncState
 	char	   *backfill_after; /* NULL: not begun */
 	char	   *backfill_until;
 	bool		run_requested;
-	TimestampTz last_run_at;	/* DT_NOBEGIN: never */
+	TimestampTz last_run_at;	/* from which the schedule counts; DT_NOBEGIN: never ran */
+	TimestampTz after_finished_at;	/* the sync that it is after; DT_NOBEGIN: never, or none */
 	char	   *paused_reason;	/* NULL: not paused */
 	TimestampTz next_retry_at;	/* earliest failure to try again; DT_NOEND */
 } IsSyncState;
@@ -97,6 +98,20 @@ extern bool is_state_lock_run(int32 sync_id);
 extern void is_state_unlock_run(int32 sync_id);
 
 /*
+ * The same lock for the rest of a transaction.  First make known that it is
+ * wanted (then nobody takes it for a run any more), then tell the worker that
+ * there is something to look at, then wait, as long as lock_timeout lets us.
+ */
+extern void is_state_want_run(int32 sync_id);
+extern void is_state_await_run(int32 sync_id);
+
+/*
+ * Does anybody want it?  Needs no transaction where the lock has been taken
+ * before.
+ */
+extern bool is_state_run_wanted(int32 sync_id);
+
+/*
  * Open a window that ends at this snapshot, which answers a request for a run,
  * or close it: position = its end.
  */
@@ -107,12 +122,19 @@ extern void is_state_close_window(int32 sync_id);
 extern void is_state_advance(int32 sync_id, IsPlace done,
 							 const IsStretch *ahead, int nahead);
 
-/* A run begins (its id), gets counts, ends. */
+/*
+ * A run begins (its id), gets counts, ends; one that has found nothing to do
+ * has the id 0.  When the end is committed, the worker looks for syncs that
+ * are after this one.
+ */
 extern int64 is_state_begin_run(int32 sync_id);
 extern void is_state_count(int64 run_id, const IsRunCounts *counts);
 extern void is_state_end_run(int32 sync_id, int64 run_id);
 
-/* The sync is looked at as its schedule or iterable_run() asked. */
+/*
+ * The sync is looked at as its schedule or iterable_run() asked: the schedule
+ * counts from now on.
+ */
 extern void is_state_mark_run(int32 sync_id);
 
 /*

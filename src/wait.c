@@ -135,7 +135,7 @@ look(const IsSync *sync, Goal *goal, const char **reason)
 		*reason = "there is no worker, because the library is not in shared_preload_libraries";
 	else if (state->window_end == NULL && state->run_id == 0 &&
 			 !state->run_requested &&
-			 TIMESTAMP_IS_NOEND(is_schedule_next(state->schedule, state->last_run_at)))
+			 is_schedule_manual(state->schedule))
 		*reason = "the schedule is manual and no run was requested";
 	return false;
 }

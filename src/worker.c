@@ -200,7 +200,9 @@ wants_to_run(const Entry *entry)
 			return DT_NOBEGIN;
 		return state->next_retry_at;
 	}
-	return is_schedule_next(state->schedule, state->last_run_at);
+	if (is_schedule_after(state->schedule))
+		return state->after_finished_at > state->last_run_at ? DT_NOBEGIN : DT_NOEND;
+	return is_schedule_next(state->schedule, state->time_zone, state->last_run_at);
 }
 
 /* The same in µs, 0 for now and -1 for never. */
@@ -304,22 +306,21 @@ guarded(Entry *entry, Work work, void *arg)
 static void
 begin_run(Entry *entry, void *arg)
 {
-	MemoryContext old = MemoryContextSwitchTo(worker_context);
+	const IsSyncState *state = entry->state;
+	MemoryContext old;
 
+	/* It has run and is due whenever it has: its time zone has gone. */
+	if (!is_schedule_continuous(state->schedule) &&
+		!TIMESTAMP_IS_NOBEGIN(state->last_run_at) &&
+		TIMESTAMP_IS_NOBEGIN(is_schedule_next(state->schedule, state->time_zone,
+											  state->last_run_at)))
+		is_schedule_check(state->schedule, state->time_zone);
+
+	old = MemoryContextSwitchTo(worker_context);
 	entry->run = is_run_create(entry->sync_id, http);
 	MemoryContextSwitchTo(old);
 	if (entry->run == NULL)
-	{
 		entry->not_before = now_us() + LOCKED_PAUSE;
-		return;
-	}
-	if (!is_schedule_continuous(entry->state->schedule) || entry->state->run_requested)
-	{
-		is_txn_begin();
-		is_state_mark_run(entry->sync_id);
-		is_txn_commit();
-		entry->state->last_run_at = GetCurrentTimestamp();
-	}
 }
 
 static void
@@ -365,6 +366,14 @@ serve(Entry *entry)
 	}
 	else if (entry->idle && may_run(entry))
 	{
+		/* a person's row goes first */
+		if (is_state_run_wanted(entry->sync_id))
+		{
+			guarded(entry, end_run, NULL);
+			entry->not_before = now + LOCKED_PAUSE;
+			return LOCKED_PAUSE;
+		}
+
 		/* asking costs a transaction, and what wakes us is mostly others' */
 		wait = until_next_run(entry);
 		if (wait != 0)
@@ -393,12 +402,48 @@ serve(Entry *entry)
 	entry->state->backfilling = false;
 	entry->state->run_requested = false;
 	entry->state->next_retry_at = is_run_next_retry(entry->run);
+	entry->state->last_run_at = is_run_last_run(entry->run);
 	entry->errors = 0;
 
 	/* A continuous sync keeps its plans and its lock for the next change. */
-	if (!is_schedule_continuous(entry->state->schedule))
+	if (!is_schedule_continuous(entry->state->schedule) ||
+		is_state_run_wanted(entry->sync_id))
 		guarded(entry, end_run, NULL);
 	return until_next_run(entry);
+}
+
+static void
+close_run(Entry *entry, void *arg)
+{
+	is_txn_begin();
+	is_run_end(entry->run);
+	is_txn_commit();
+}
+
+/*
+ * Runs of continuous syncs that are idle end when they are a minute old: who
+ * is after them waits for it.  Returns µs until the next, -1 if there is none.
+ */
+static int64
+close_old_runs(void)
+{
+	int64		result = -1;
+	ListCell   *lc;
+
+	foreach(lc, entries)
+	{
+		Entry	   *entry = lfirst(lc);
+		int64		left;
+
+		if (entry->run == NULL || !entry->idle)
+			continue;
+		left = is_run_until_end(entry->run);
+		if (left == 0)
+			guarded(entry, close_run, NULL);
+		else if (left > 0)
+			result = result < 0 ? left : Min(result, left);
+	}
+	return result;
 }
 
 static void
@@ -478,14 +523,21 @@ static TimestampTz
 next_due(void)
 {
 	TimestampTz result = DT_NOEND;
+	TimestampTz now = GetCurrentTimestamp();
+	int64		now_mono = now_us();
 	ListCell   *lc;
 
 	foreach(lc, entries)
 	{
 		Entry	   *entry = lfirst(lc);
+		TimestampTz when;
 
-		if (may_run(entry))
-			result = Min(result, wants_to_run(entry));
+		if (!may_run(entry))
+			continue;
+		when = wants_to_run(entry);
+		if (entry->not_before > now_mono)
+			when = Max(when, now + (entry->not_before - now_mono));
+		result = Min(result, when);
 	}
 	return result;
 }
@@ -580,6 +632,7 @@ is_worker_main(Datum arg)
 	{
 		int64		wait = -1;
 		int64		pause;
+		int64		left;
 		bool		busy = false;
 		bool		woken;
 		ListCell   *lc;
@@ -640,6 +693,9 @@ is_worker_main(Datum arg)
 		if (wait < 0 || wait > is_worker_idle_timeout * US_PER_S)
 			wait = is_worker_idle_timeout * US_PER_S;
 		wait = Min(wait, Max(0, look_at - now_us()));
+		left = close_old_runs();
+		if (left >= 0)
+			wait = Min(wait, left);
 		pgstat_report_activity(STATE_IDLE, NULL);
 
 		/* Until the next look may be, commits need not wake us. */

@@ -80,6 +80,30 @@ SELECT def.fails($$CREATE SERVER n FOREIGN DATA WRAPPER iterable OPTIONS (data_c
 SELECT count(*) FROM iterable.sync s JOIN iterable.source c USING (source_id) WHERE schema_name = 'def';
 
 --
+-- Virtual generated columns, which came with 18: a change of them is not seen
+--
+CREATE FUNCTION def.refuses_virtual() RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	refused text[];
+BEGIN
+	IF current_setting('server_version_num')::int < 180000 THEN
+		RETURN true;
+	END IF;
+	EXECUTE 'CREATE TABLE def.computed (id bigint PRIMARY KEY, email text, v int GENERATED ALWAYS AS (id * 2) VIRTUAL)';
+	PERFORM iterable_create_sync('computed', 'def_email', 'def.computed', 'user', 'id', 'email');
+	SELECT array_agg((SELECT f FROM def.fails(statement) f LIMIT 1)) INTO refused FROM (VALUES
+		($s$SELECT iterable_add_mapping('computed', 'v', column_name => 'v')$s$),
+		($s$SELECT iterable_add_mapping('computed', 'v', expression => 'v + 1')$s$),
+		($s$SELECT iterable_update_sync('computed', filter => 'v > 1')$s$)) AS s (statement);
+	PERFORM iterable_drop_sync('computed');
+	RETURN refused = ARRAY['0A000: virtual generated column "v" cannot be mapped',
+		'0A000: an expression of a mapping cannot contain a virtual generated column',
+		'0A000: a filter cannot contain a virtual generated column'];
+END
+$$;
+SELECT def.refuses_virtual();
+
+--
 -- Changing
 --
 SELECT iterable_create_sync('def', 'def_email', 'def.customer', 'user', 'id', 'email', filter => 'marketing_consent and id > 0', schedule => 'manual');

@@ -132,21 +132,41 @@ my %examples = (
 	date => 'date',
 	json => 'json',
 	jsonb => 'jsonb',
-	'arrays of these' => 'integer[], text[], mood[], timestamptz[], jsonb[]');
+	interval => 'interval',
+	(map { $_ => $_ } qw(time timetz inet cidr macaddr macaddr8 xml bytea point hstore)),
+	bit => 'bit(3)',
+	varbit => 'varbit, varbit(3)',
+	ranges => 'int4range, tstzrange',
+	multiranges => 'int4multirange, tstzmultirange',
+	composites => 'pair, signups',
+	domains => 'positive, pairs',
+	'arrays of these' => 'integer[], text[], mood[], timestamptz[], jsonb[], pair[], positive[], tsrange[], bytea[]');
 my @typed = map { split /, / } $types =~ /^\| ([^|]+?) \| (?!in the payload|---)/mg;
 is(join(', ', sort grep { $_ ne 'NULL' && $_ ne 'PostgreSQL' && $_ !~ /^-/ } @typed),
 	join(', ', sort keys %examples), 'there is an example of each type');
-sql(q{CREATE TYPE mood AS ENUM ('good', 'bad')});
+sql(q{
+	CREATE TYPE mood AS ENUM ('good', 'bad');
+	CREATE TYPE pair AS (a int, b text);
+	CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+	CREATE DOMAIN pairs AS pair[];
+});
+if ($node->psql('postgres', 'CREATE EXTENSION hstore') != 0)
+{
+	note('hstore is not installed: nothing is tested of it');
+	delete $examples{hstore};
+}
 
 sub mapping_error
 {
-	my ($type) = @_;
+	my ($type, $destination) = @_;
+
+	$destination //= $type eq 'point' ? 'v_geo_location' : 'v';
 
 	return sql_error($node, qq{
 		BEGIN;
 		CREATE TABLE typed (id int PRIMARY KEY, email text, v $type);
 		SELECT iterable_create_sync('typed', 'prod', 'typed', 'user', 'id', 'email');
-		SELECT iterable_add_mapping('typed', 'v', column_name => 'v');
+		SELECT iterable_add_mapping('typed', '$destination', column_name => 'v');
 		ROLLBACK;});
 }
 
@@ -155,10 +175,19 @@ foreach my $type (map { split /, (?!\d)/ } values %examples)
 {
 	is(mapping_error($type), '', "a column of type $type can be mapped");
 }
-foreach my $type (qw(interval bytea point inet money xml time))
+foreach my $type (qw(money money[] tsvector pg_lsn oid circle point[]))
 {
-	like(mapping_error($type), qr/^\w{5}: .*\n.*HINT/s, "one of type $type cannot");
+	like(mapping_error($type), qr/^0A000: .*\n.*HINT/s, "one of type $type cannot");
 }
+foreach my $type ('json', 'jsonb')
+{
+	is(mapping_error($type, 'v_geo_location'), '', "$type may be a place");
+}
+foreach my $type ('text', 'float8[]', 'pair')
+{
+	like(mapping_error($type, 'v_geo_location'), qr/^42804: .*\n.*HINT/s, "$type may not");
+}
+like(mapping_error('point', 'v'), qr/^0A000: .*\n.*HINT.*_geo_location/s, 'a point is nothing else');
 
 my ($keys) = $readme =~ /with a unique index, of type (.*?)\. A sync/s;
 my @keys = split /,\s+|\s+or\s+/, $keys;
