@@ -1,6 +1,6 @@
 # iterable_sync: sync rows to Iterable from inside PostgreSQL
 
-TASKS = demo check check-client check-versions bench
+TASKS = demo check check-client check-versions reference bench
 
 ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
 # These targets install what they need (Debian packages), work on a
@@ -22,6 +22,10 @@ check-client:
 # PostgreSQL 15, 17 and 18 in root file systems made by debootstrap
 check-versions:
 	@test/versions.sh
+
+# doc/reference.md, from the comments in the catalog
+reference:
+	@test/reference.sh
 
 bench:
 	@test/bench/run.sh

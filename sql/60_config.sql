@@ -75,7 +75,7 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_copy_sync';
 COMMENT ON FUNCTION iterable_copy_sync(text, text, text, regclass) IS
 'Makes a sync like another, with the same mappings, disabled; the current role becomes its owner. Its events have other ids.
-connection, source: if given, instead of those of the sync.
+new_name: at most 63 bytes. connection, source: if given, instead of those of the sync.
 Returns nothing.
 Raises 42704 if there is no such sync of the current role, and what iterable_create_sync() and iterable_add_mapping() raise for what does not fit.';
 
@@ -128,7 +128,7 @@ RETURNS TABLE (destination text, column_name name)
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_map_columns';
 COMMENT ON FUNCTION iterable_map_columns(text, text[], text, text) IS
-'Maps every column of the source that is not mapped yet to a field in dataFields.
+'Maps every column of a sync''s source that is not mapped yet to a field in dataFields.
 except_columns: columns that are left out; so is the match field. style: how names of columns become names of fields: camel (planCode), snake (plan_code), or null, as they are; a dot becomes an underscore. A column whose name has a meaning at Iterable, such as id or createdAt of an event, becomes a field of that name in dataFields; email and userId of a user are not mapped, with a notice. apply: as for iterable_add_mapping().
 Returns a line a mapping that was made.
 Raises what iterable_add_mapping() raises, for instance 0A000 for a column of a type that cannot be sent: leave it out; 42703 for an unknown column in except_columns, 22023 for an unknown style.';
@@ -142,7 +142,7 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_drop_mapping';
 COMMENT ON FUNCTION iterable_drop_mapping(text, text, text) IS
 'Drops a mapping of a sync.
-apply: as for iterable_add_mapping. The field keeps its value at Iterable.
+destination: as it was mapped. apply: as for iterable_add_mapping(). The field keeps its value at Iterable.
 Returns nothing.
 Raises 42704 if there is no such sync of the current role or no such mapping, 22023 if apply is missing or unknown, or if the sync is enabled and cannot do without the mapping.';
 

@@ -25,4 +25,4 @@ RETURNS timestamptz
 LANGUAGE C STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'iterable_next_run';
 COMMENT ON FUNCTION iterable.next_run(text, text, timestamptz) IS
-'Returns when a sync of this schedule is due that ran last at last_run; null if it has no times, or never ran. Raises nothing.';
+'Returns when a sync of this schedule and time_zone is due that ran last at last_run; null if it has no times, or never ran. Raises nothing.';

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Every tier of tests; ends with one line, "N passed, N failed".
 #
-# usage: test/check.sh [tier ...]   tiers: regress isolation tap unit emulator exports
+# usage: test/check.sh [tier ...]   tiers: regress isolation tap unit emulator exports reference
 source "$(dirname "$0")/lib.sh"
 
 passed=0
@@ -132,9 +132,41 @@ tier_exports()
 	fi
 }
 
+# Each section of doc/reference.md says what the catalog says, which says all.
+tier_reference()
+{
+	local written=$tree/doc/reference.md made=$work/reference.md
+	local section ok=0 bad=0
+
+	say "reference: doc/reference.md and the comments in the catalog"
+	if ! write_reference "$made" >"$work/reference.log" 2>&1; then
+		cat "$work/reference.log" "$work/reference/server.log" || true
+		bad=1
+	else
+		while read -r section; do
+			section "$section" "$written" >"$work/written"
+			section "$section" "$made" >"$work/made"
+			if diff -u --label doc/reference.md "$work/written" --label catalog "$work/made" &&
+				! grep -B 20 -F '**not described**' "$work/made"; then
+				ok=$((ok + 1))
+			else
+				say "   $section: differs or is not described; \"make reference\" writes it"
+				bad=$((bad + 1))
+			fi
+		done < <(sed -n 's/^## //p' "$written" "$made" | sort -u)
+		[ "$ok" -gt 0 ] || [ "$bad" -gt 0 ] || bad=1
+	fi
+	add "$ok" "$bad"
+	say "   $ok passed, $bad failed"
+}
+
+# section NAME FILE: a section of a Markdown file; what is above the first goes
+# with every one
+section() { awk -v name="$1" '/^## / {on = substr($0, 4) != name} !on' "$2"; }
+
 build
 say "$version, private copy; sources of $top"
-for tier in ${*:-exports unit emulator regress isolation tap}; do
+for tier in ${*:-exports reference unit emulator regress isolation tap}; do
 	"tier_$tier"
 done
 say "$passed passed, $failed failed"

@@ -1,4 +1,4 @@
-# Shared by check.sh, demo.sh and the benchmarks: what must be installed, a
+# Shared by check.sh, reference.sh, demo.sh and the benchmarks: what must be installed, a
 # private copy of PostgreSQL that the extension is installed into, and a
 # directory that goes when the script ends.
 #
@@ -123,6 +123,22 @@ as_postgres()
 {
 	setpriv --reuid=postgres --regid=postgres --init-groups -- \
 		env PATH="$bin:$PATH" HOME="$work" PG_CONFIG="$PG_CONFIG" "$@"
+}
+
+# write_reference FILE: what doc/reference.sql says of the extension as built
+write_reference()
+{
+	local data=$work/reference
+	local psql=(as_postgres "$bin/psql" -X -v ON_ERROR_STOP=1 -h "$work" -d postgres)
+
+	as_postgres "$bin/initdb" -D "$data" -A trust -E UTF8 --locale=C --no-sync >/dev/null &&
+		{ cat "$tree/test/regress.conf"
+			printf "listen_addresses = ''\nunix_socket_directories = '%s'\n" "$work"; } \
+			>>"$data/postgresql.conf" &&
+		as_postgres "$bin/pg_ctl" -D "$data" -l "$data/server.log" -w start >/dev/null &&
+		"${psql[@]}" -q -c 'CREATE EXTENSION iterable_sync' &&
+		"${psql[@]}" -At -f "$tree/doc/reference.sql" >"$1" &&
+		as_postgres "$bin/pg_ctl" -D "$data" -m immediate stop >/dev/null
 }
 
 # Start an emulator in the background; sets $emulator to its URL.

@@ -8,7 +8,7 @@
 #   ITERABLE_SYNC_CACHE   where the root file systems are kept, 2 GB each
 #                         (/var/cache/iterable_sync)
 #   ITERABLE_SYNC_TIERS   what of test/check.sh is run
-#                         (exports unit emulator regress isolation)
+#                         (exports reference unit emulator regress isolation)
 #
 # A root is entered in name spaces of its own, and its /tmp is in memory: when
 # the script ends, even by SIGKILL, the kernel takes away what was mounted,
@@ -16,7 +16,7 @@
 cache=$(realpath -m "${ITERABLE_SYNC_CACHE:-/var/cache/iterable_sync}")
 source "$(dirname "$0")/lib.sh"
 
-tiers=${ITERABLE_SYNC_TIERS:-exports unit emulator regress isolation}
+tiers=${ITERABLE_SYNC_TIERS:-exports reference unit emulator regress isolation}
 passed=0
 failed=0
 child=

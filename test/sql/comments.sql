@@ -20,3 +20,26 @@ FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE c.relnamespace = 'iterable'::regnamespace AND c.relkind = 'v' AND a.attnum > 0
 	AND col_description(a.attrelid, a.attnum) IS NULL
 ORDER BY c.relname, a.attnum;
+
+-- "Arguments are those of f()" stands for what the comment of f says.
+SELECT p.oid::regproc AS function, a.name AS "argument that its comment does not name"
+FROM pg_depend d
+JOIN pg_proc p ON p.oid = d.objid
+CROSS JOIN unnest(p.proargnames, p.proargmodes) WITH ORDINALITY AS a (name, mode, n)
+CROSS JOIN obj_description(p.oid, 'pg_proc') AS comment
+WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass
+	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'iterable_sync')
+	AND d.deptype = 'e'
+	AND a.name <> '' AND COALESCE(a.mode, 'i') IN ('i', 'b', 'v')
+	AND comment || COALESCE((SELECT string_agg(obj_description(o.oid, 'pg_proc'), ' ') FROM pg_proc o
+			WHERE o.proname = substring(comment FROM 'Arguments are those of (\w+)\(\)')), '')
+		!~ ('\m' || a.name || '\M')
+ORDER BY p.proname COLLATE "C", a.n;
+
+-- Options of connections, as iterable_create_connection() takes them
+SELECT option AS "option that the comment of the wrapper does not name"
+FROM pg_proc p CROSS JOIN unnest(p.proargnames) AS option
+WHERE p.proname = 'iterable_create_connection' AND option <> 'name'
+	AND (SELECT obj_description(oid, 'pg_foreign_data_wrapper')
+		FROM pg_foreign_data_wrapper WHERE fdwname = 'iterable') !~ ('\m' || option || '\M')
+ORDER BY 1;

@@ -9,15 +9,12 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use IterableSync::Test;
+use IterableSync::Document;
 
-my $readme = slurp_file("$FindBin::Bin/../../README.md");
-my @blocks = $readme =~ /^```sql\n(.*?)^```$/msg;
+my $readme = document('README.md');
+my @blocks = blocks($readme);
 my $emulator = start_emulator();
 my $node = start_cluster('main', extension => 0);
-
-my $key_file = PostgreSQL::Test::Utils::tempdir() . '/prod.key';
-append_to_file($key_file, $emulator->key . "\n");
-chmod(0600, $key_file);
 
 sub sql
 {
@@ -30,11 +27,8 @@ sub sql
 cmp_ok(scalar(@blocks), '>=', 2, 'there is SQL in README.md');
 
 # What differs from a real account: where the key is, and where Iterable is.
-my $sql = join('', @blocks);
-ok($sql =~ s{/etc/iterable/prod\.key}{$key_file}, 'a connection has its key from a file');
-my $elsewhere = "ALTER SERVER prod OPTIONS (ADD base_url '@{[ $emulator->url ]}');\n";
-ok($sql =~ s/(SELECT iterable_create_connection\([^;]*;\n)/$1$elsewhere/,
-	'and is made by iterable_create_connection()');
+my ($sql, $connections) = with_emulators(join('', map { $_->{text} } @blocks), $emulator);
+is($connections, 1, 'a connection is made that has its key from a file');
 
 my ($rc, $stdout, $stderr) = $node->psql('postgres', $sql, on_error_stop => 1);
 is($rc, 0, 'the SQL of README.md runs');
@@ -74,7 +68,7 @@ is( sql(q{SELECT count(*) FROM pg_settings WHERE name LIKE 'iterable\_sync.%' AN
 #
 # Options of connections
 #
-my ($options) = $section =~ /^(Options of a connection: .*?)\. `/ms;
+my ($options) = $section =~ /^(Options of a connection: .*?\))\.$/ms;
 my @options = $options =~ /`(\w+)`/g;
 is( join(' ', sort @options),
 	sql(q{
