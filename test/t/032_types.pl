@@ -81,7 +81,7 @@ sub float
 
 	return pick('NaN', 'Infinity', '-Infinity') if fails('not_a_number');
 	return pick('0', '-0', '0.1', '1', '16777217', '1e15', '123456789012345', @extremes) if !below(4);
-	return sprintf('%s%.17ge%d', pick('', '-'), rand(10), below(2 * $exponent) - $exponent);
+	return sprintf('%s%.17fe%d', pick('', '-'), rand(10), below(2 * $exponent) - $exponent);
 }
 
 # Of what there is in Unicode; 0 is not in PostgreSQL.
