@@ -198,6 +198,29 @@ COMMENT ON FUNCTION iterable_retry_failures(text) IS
 Returns how many there are.
 Raises 42704 if there is no such sync of the current role.';
 
+CREATE FUNCTION iterable_backfill(
+	sync text,
+	condition text DEFAULT NULL,
+	force boolean DEFAULT false)
+RETURNS void
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_backfill';
+COMMENT ON FUNCTION iterable_backfill(text, text, boolean) IS
+'Has the rows of a source compared with what Iterable has accepted; rows that are new or differ are sent, failed ones are tried again. Rows that change meanwhile overtake it. iterable.progress shows how far it is; it goes on after a restart. A second call begins it anew.
+condition: over the columns of one row, as a filter: only rows for which it is true are looked at; without one it is also looked for rows that are gone. force: send the rows also if Iterable has them as they are.
+Returns nothing, and does not wait.
+Raises 42704 if there is no such sync of the current role, 55000 if it is not enabled, 42601, 42703, 0A000 or 42804 for a condition that is none, 42P01 or 42501 if the source is gone or not the current role''s.';
+
+CREATE FUNCTION iterable_cancel_backfill(
+	sync text)
+RETURNS boolean
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_cancel_backfill';
+COMMENT ON FUNCTION iterable_cancel_backfill(text) IS
+'Ends a backfill that is under way. What it has found already is still sent.
+Returns whether there was one.
+Raises 42704 if there is no such sync of the current role.';
+
 CREATE FUNCTION iterable.check_sync() RETURNS trigger
 	LANGUAGE C
 	AS 'MODULE_PATHNAME', 'iterable_check_sync';

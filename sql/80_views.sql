@@ -28,7 +28,7 @@ SELECT s.name AS sync,
 	END AS reason,
 	COALESCE(p.pending, 0) AS pending,
 	p.oldest_pending,
-	COALESCE(t.backfilling, false) AS backfilling,
+	a.sync_id IS NOT NULL AS backfilling,
 	r.last_run_at,
 	CASE WHEN s.enabled AND t.identity = iterable.server_identity()
 		THEN iterable.next_run(s.schedule, s.time_zone, t.last_run_at) END AS next_run_at,
@@ -52,6 +52,7 @@ SELECT s.name AS sync,
 FROM iterable.sync s
 JOIN iterable.source c ON c.source_id = s.source_id
 LEFT JOIN iterable.sync_state t ON t.sync_id = s.sync_id
+LEFT JOIN iterable.sync_scan a ON a.sync_id = s.sync_id
 LEFT JOIN iterable.connection_state x ON x.connection = s.connection
 LEFT JOIN LATERAL (
 	SELECT pg_catalog.sum(g.n)::bigint AS pending, pg_catalog.min(g.captured_at) AS oldest_pending
@@ -84,7 +85,7 @@ COMMENT ON COLUMN iterable.sync_status.state IS 'disabled; enabled; paused: wait
 COMMENT ON COLUMN iterable.sync_status.reason IS 'why it is paused or failing';
 COMMENT ON COLUMN iterable.sync_status.pending IS 'captured keys that have not been dealt with; a key that changed twice may count twice';
 COMMENT ON COLUMN iterable.sync_status.oldest_pending IS 'when the oldest of them was captured';
-COMMENT ON COLUMN iterable.sync_status.backfilling IS 'rows of a backfill are still to be put into the change log';
+COMMENT ON COLUMN iterable.sync_status.backfilling IS 'a scan looks for rows that Iterable does not have as they are: see iterable.progress';
 COMMENT ON COLUMN iterable.sync_status.last_run_at IS 'when its latest run began';
 COMMENT ON COLUMN iterable.sync_status.next_run_at IS 'when it is due by its schedule, a time that has passed if it is due now; null for continuous, manual and after another sync, and before the first run of an interval';
 COMMENT ON COLUMN iterable.sync_status.accepted IS 'rows that Iterable has accepted in the last 30 days';
@@ -153,6 +154,36 @@ COMMENT ON COLUMN iterable.delivery.payload_hash IS 'first 64 bits of the SHA-25
 COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: then gone from the source; left: the filter is not true for it any more; seen: was there, but the mode does not add it';
 COMMENT ON COLUMN iterable.delivery.at IS 'when that was recorded';
 
+CREATE VIEW iterable.progress WITH (security_barrier) AS
+SELECT s.name AS sync, a.reason,
+	CASE a.phase WHEN 'w' THEN 'waiting' WHEN 'r' THEN 'reading' WHEN 'c' THEN 'checking' END AS phase,
+	a.condition, a.force, a.requested_at, a.started_at, a.rows_seen,
+	CASE WHEN a.rows_estimated >= 0 THEN GREATEST(a.rows_estimated, a.rows_seen) END AS rows_estimated,
+	a.to_send, a.unchanged, a.skipped, a.failed, a.vanished,
+	CASE WHEN a.phase = 'r' AND a.rows_seen > 0 AND a.rows_estimated > a.rows_seen
+		THEN pg_catalog.now() + (pg_catalog.now() - a.started_at)
+			* ((a.rows_estimated - a.rows_seen)::double precision / a.rows_seen) END AS estimated_end
+FROM iterable.sync_scan a
+JOIN iterable.sync s ON s.sync_id = a.sync_id
+WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
+COMMENT ON VIEW iterable.progress IS 'scans of sources that are asked for or under way: backfills, and comparing after a table was replaced';
+COMMENT ON COLUMN iterable.progress.sync IS 'name of the sync';
+COMMENT ON COLUMN iterable.progress.reason IS 'what asked for it';
+COMMENT ON COLUMN iterable.progress.phase IS 'waiting: for the verdicts of what was captured before, or for the sync to run; reading: the rows of the source; checking: whether rows that Iterable has are gone';
+COMMENT ON COLUMN iterable.progress.condition IS 'of the rows that are looked at; null: all';
+COMMENT ON COLUMN iterable.progress.force IS 'are rows sent that Iterable has as they are';
+COMMENT ON COLUMN iterable.progress.requested_at IS 'when it was asked for';
+COMMENT ON COLUMN iterable.progress.started_at IS 'when it has begun to read';
+COMMENT ON COLUMN iterable.progress.rows_seen IS 'rows of the source that were read';
+COMMENT ON COLUMN iterable.progress.rows_estimated IS 'rows that the planner thinks the source has';
+COMMENT ON COLUMN iterable.progress.to_send IS 'rows that are new or differ, put into the change log';
+COMMENT ON COLUMN iterable.progress.unchanged IS 'rows that Iterable has as they are';
+COMMENT ON COLUMN iterable.progress.skipped IS 'rows that the mode or the filter keeps from being sent';
+COMMENT ON COLUMN iterable.progress.failed IS 'rows that stand in iterable.failure and still cannot be rendered';
+COMMENT ON COLUMN iterable.progress.vanished IS 'rows that Iterable has and the source no more';
+COMMENT ON COLUMN iterable.progress.estimated_end IS 'when the rows will have been read, at the pace so far';
+
+GRANT SELECT ON iterable.progress TO PUBLIC;
 GRANT SELECT ON iterable.sync_status, iterable.run, iterable.failure, iterable.delivery TO PUBLIC;
 
 /* Read by the capture trigger in every transaction; a number between 0 and 3. */

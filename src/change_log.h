@@ -26,6 +26,7 @@
 #define IS_OP_DELETE 'D'
 #define IS_OP_TRUNCATE 'T'
 #define IS_OP_BACKFILL 'B'
+#define IS_OP_FORCE 'F'			/* to be sent, even if Iterable has it */
 #define IS_OP_RETRY 'R'
 #define IS_OP_LOST 'L'
 

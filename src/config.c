@@ -18,11 +18,14 @@
 #include "change_log.h"
 #include "compat.h"
 #include "connection.h"
+#include "expression.h"
 #include "follow.h"
 #include "layout.h"
 #include "render.h"
+#include "scan.h"
 #include "schedule.h"
 #include "source.h"
+#include "source_watch.h"
 #include "state.h"
 
 PG_FUNCTION_INFO_V1(iterable_enable_sync);
@@ -30,6 +33,8 @@ PG_FUNCTION_INFO_V1(iterable_disable_sync);
 PG_FUNCTION_INFO_V1(iterable_drop_sync);
 PG_FUNCTION_INFO_V1(iterable_run);
 PG_FUNCTION_INFO_V1(iterable_retry_failures);
+PG_FUNCTION_INFO_V1(iterable_backfill);
+PG_FUNCTION_INFO_V1(iterable_cancel_backfill);
 
 /* ----------------------------------------------------------------
  * What the configuration functions share
@@ -122,21 +127,14 @@ is_config_lock_sync(const char *name, const char *function)
 }
 
 void
-is_config_start_backfill(const IsSync *sync, IsProjectType project_type)
+is_config_start_backfill(const IsSync *sync, const char *condition, bool force)
 {
-	static IsQuery query =
-		IS_QUERY("UPDATE iterable.sync_state "
-				 "SET backfilling = $2 IS NOT NULL, backfill_after = NULL, "
-				 "backfill_until = $2 "
-				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 2, INT4OID, TEXTOID);
-	IsRenderer *renderer = is_render_create(sync, project_type);
-	char	   *last_key = is_render_last_key(renderer);
-	Datum		values[2];
+	IsUserContext save;
 
-	is_render_destroy(renderer);
-	values[0] = Int32GetDatum(sync->sync_id);
-	values[1] = last_key ? CStringGetTextDatum(last_key) : (Datum) 0;
-	is_config_write(&query, values, last_key ? "  " : " n");
+	(void) is_source_resolve(sync);
+	is_catalog_become_owner(&save);
+	is_scan_request(sync->sync_id, condition, force, "a backfill was asked for");
+	is_catalog_restore_user(&save);
 }
 
 /* ----------------------------------------------------------------
@@ -279,6 +277,7 @@ iterable_enable_sync(PG_FUNCTION_ARGS)
 		warn(sync, relation, apply);
 
 	is_source_put_triggers(sync);
+	is_source_watch_remember(sync);
 	if (first)
 		is_config_start_state(sync);
 	else if (!sync->enabled)
@@ -286,7 +285,7 @@ iterable_enable_sync(PG_FUNCTION_ARGS)
 	set_enabled(sync, true);
 	clear_trouble(sync);
 	if (apply == IS_APPLY_BACKFILL)
-		is_config_start_backfill(sync, connection->project_type);
+		is_config_start_backfill(sync, NULL, false);
 	is_capture_wake_on_commit();
 	PG_RETURN_VOID();
 }
@@ -423,4 +422,54 @@ iterable_retry_failures(PG_FUNCTION_ARGS)
 	n = is_config_write(&query, &arg, NULL);
 	is_capture_wake_on_commit();
 	PG_RETURN_INT64((int64) n);
+}
+
+/* ----------------------------------------------------------------
+ * Backfills
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * iterable_backfill(sync text, condition text, force boolean) returns void
+ */
+Datum
+iterable_backfill(PG_FUNCTION_ARGS)
+{
+	char	   *name = is_config_arg(fcinfo, 0, "sync", true);
+	char	   *condition = is_config_arg(fcinfo, 1, "condition", false);
+	IsSync	   *sync = is_config_lock_sync(name, "iterable_backfill()");
+
+	if (PG_ARGISNULL(2))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", "force")));
+	if (!sync->enabled || !is_config_enabled_here(sync))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("sync \"%s\" is not enabled", name),
+				 errhint("Use iterable_enable_sync() with apply => 'backfill'.")));
+	if (condition)
+		condition = is_expression_check(condition, is_source_resolve(sync)->relid,
+										IS_EXPRESSION_FILTER)->text;
+	is_config_start_backfill(sync, condition, PG_GETARG_BOOL(2));
+	is_capture_wake_on_commit();
+	PG_RETURN_VOID();
+}
+
+/*
+ * iterable_cancel_backfill(sync text) returns boolean
+ */
+Datum
+iterable_cancel_backfill(PG_FUNCTION_ARGS)
+{
+	char	   *name = is_config_arg(fcinfo, 0, "sync", true);
+	IsSync	   *sync = is_config_lock_sync(name, "iterable_cancel_backfill()");
+	IsUserContext save;
+	bool		canceled;
+
+	is_catalog_become_owner(&save);
+	canceled = is_scan_cancel(sync->sync_id);
+	is_catalog_restore_user(&save);
+	is_capture_wake_on_commit();
+	PG_RETURN_BOOL(canceled);
 }

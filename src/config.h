@@ -77,8 +77,11 @@ extern void is_config_release_source(const IsSource *source);
 /* Run a query on the extension's tables as their owner; number of rows. */
 extern uint64 is_config_write(IsQuery *query, Datum *values, const char *nulls);
 
-/* Begin to send all rows that the source has now. */
-extern void is_config_start_backfill(const IsSync *sync,
-									 IsProjectType project_type);
+/*
+ * Begin to compare the rows of the source (for which condition is true) with
+ * what Iterable has, or, with force, to send them all.
+ */
+extern void is_config_start_backfill(const IsSync *sync, const char *condition,
+									 bool force);
 
 #endif							/* IS_CONFIG_H */

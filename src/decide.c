@@ -51,7 +51,8 @@ is_decide(const IsSync *sync, const IsRow *row, const IsMemory *memory,
 	bool		accepted = is_accepted(memory);
 
 	/* A failed row may have been applied in part. */
-	bool		unsure = memory->failed || circumstances->resumed;
+	bool		unsure = memory->failed || circumstances->resumed ||
+		circumstances->forced;
 
 	if (!row->found)
 	{

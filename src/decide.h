@@ -29,6 +29,7 @@ typedef struct IsCircumstances
 	bool		resumed;		/* a request of before may have changed what we
 								 * remember */
 	bool		updated;		/* the trigger saw an UPDATE */
+	bool		forced;			/* to be sent even if Iterable has it */
 } IsCircumstances;
 
 /*

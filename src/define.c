@@ -27,6 +27,7 @@
 #include "render.h"
 #include "schedule.h"
 #include "source.h"
+#include "source_watch.h"
 
 PG_FUNCTION_INFO_V1(iterable_create_sync);
 PG_FUNCTION_INFO_V1(iterable_update_sync);
@@ -465,7 +466,10 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 	if (is_another(old, sync))
 		forget_rows(sync);
 	if (here)
+	{
 		is_source_put_triggers(sync);
+		is_source_watch_remember(sync);
+	}
 
 	/*
 	 * A run of before, which may have a request under way, must not record
@@ -476,9 +480,7 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 	else if (restart)
 		is_config_forget_state(sync);
 	if (here && apply == IS_APPLY_BACKFILL)
-		is_config_start_backfill(sync,
-								 is_connection_describe(sync->connection,
-														sync->owner)->project_type);
+		is_config_start_backfill(sync, NULL, false);
 }
 
 /*

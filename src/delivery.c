@@ -361,3 +361,37 @@ is_delivery_take_due_failures(int32 sync_id, int max)
 	SPI_finish();
 	return result;
 }
+
+#define WALK(op) \
+	"(SELECT key FROM iterable.sync_delivery WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
+	"AND key OPERATOR(pg_catalog." op ") $2 AND state OPERATOR(pg_catalog.=) 'a' " \
+	"ORDER BY key LIMIT $3) " \
+	"UNION (SELECT key FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
+	"AND key OPERATOR(pg_catalog." op ") $2 ORDER BY key LIMIT $3) " \
+	"ORDER BY key LIMIT $3"
+
+List *
+is_delivery_walk_keys(int32 sync_id, const char *after, int max)
+{
+	static IsQuery first = IS_QUERY(WALK(">="), 3, INT4OID, TEXTOID, INT8OID);
+	static IsQuery next = IS_QUERY(WALK(">"), 3, INT4OID, TEXTOID, INT8OID);
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[3] = {
+		Int32GetDatum(sync_id), CStringGetTextDatum(after ? after : ""),
+		Int64GetDatum((int64) max)
+	};
+	List	   *result = NIL;
+	uint64		n;
+
+	SPI_connect();
+	n = is_query_run(after ? &next : &first, values, NULL);
+	for (uint64 i = 0; i < n; i++)
+	{
+		MemoryContext spi = MemoryContextSwitchTo(context);
+
+		result = lappend(result, is_query_text(i, 1, context));
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return result;
+}

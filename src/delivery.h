@@ -73,6 +73,12 @@ typedef struct IsResult
 extern void is_delivery_record(int32 sync_id, const IsResult *results, int n);
 
 /*
+ * Keys of rows that are there as far as is known, accepted or failed, after
+ * "after" (NULL: from the first): at most max, as a List of char * in order.
+ */
+extern List *is_delivery_walk_keys(int32 sync_id, const char *after, int max);
+
+/*
  * Take failures whose time has come: their keys (List of char *, at most
  * max) are no longer planned.  The caller puts them into the change log in
  * the same transaction.

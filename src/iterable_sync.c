@@ -15,6 +15,7 @@
 #include "capture.h"
 #include "compat.h"
 #include "launcher.h"
+#include "scan_worker.h"
 #include "utility.h"
 
 IS_MODULE_MAGIC;
@@ -50,6 +51,13 @@ _PG_init(void)
 							&is_worker_idle_timeout,
 							60, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("iterable_sync.max_scan_workers",
+							"Number of scans of sources that run at once in a database.",
+							"Each is a background process of its own, of those that max_worker_processes permits.",
+							&is_max_scan_workers,
+							2, 1, 64,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/* Fixes the size of shared memory, so it exists only with that. */
 	if (process_shared_preload_libraries_in_progress)

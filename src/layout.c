@@ -328,8 +328,7 @@ set_constant(IsMember *member, const char *constant)
 								member->destination)));
 			pg_fallthrough;
 		default:
-			/* 0 stands for mappings that are not looked at now */
-			if (is_geo(member) && strcmp(constant, "0") != 0)
+			if (is_geo(member))
 				ereport(ERROR,
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						 errmsg("constant for \"%s\" is not a place",
@@ -435,7 +434,7 @@ is_layout_build(const IsSync *sync, const List *mappings, const Oid *types)
 		member->clear_null = mapping->clear_null;
 		if (mapping->constant)
 			set_constant(member, mapping->constant);
-		else
+		else if (mapping->column_name || mapping->expression)
 		{
 			member->column = ncolumns++;
 			refuse_whole_row(mapping, types[member->column]);

@@ -73,8 +73,9 @@ extern bool is_layout_has_time(const IsSync *sync);
 extern bool is_layout_has_meaning(IsObject object, const char *destination);
 
 /*
- * Lay out the payload.  types are those of the mappings that are not
- * constants, in their order.  In CurrentMemoryContext.  Errors: 22023
+ * Lay out the payload.  types are those of the mappings of columns and
+ * expressions, in their order; of a mapping that has no value at all only the
+ * place is looked at.  In CurrentMemoryContext.  Errors: 22023
  * destinations that exclude each other, unfit constants, a time zone without a
  * use; 42804, 0A000 types.
  */

@@ -130,8 +130,8 @@ is_mapping_check(const IsSync *sync, IsMapping *mapping)
 
 	/*
 	 * Where a destination goes, which others it excludes and which values it
-	 * takes, the layout of the payloads knows.  The other mappings are laid
-	 * out as constants here: whether their columns still exist is not the
+	 * takes, the layout of the payloads knows.  Of the other mappings it is
+	 * told the places only: whether their columns still exist is not the
 	 * matter of this one.
 	 */
 	foreach(lc, sync->mappings)
@@ -139,7 +139,6 @@ is_mapping_check(const IsSync *sync, IsMapping *mapping)
 		IsMapping  *other = palloc0_object(IsMapping);
 
 		other->destination = ((IsMapping *) lfirst(lc))->destination;
-		other->constant = "0";	/* fits any */
 		mappings = lappend(mappings, other);
 	}
 	(void) is_layout_build(sync, lappend(mappings, mapping), &type);
@@ -234,9 +233,7 @@ is_mapping_end_change(const IsSync *sync, IsApply apply, bool reads_more)
 		if (reads_more)
 			is_source_put_triggers(now);
 		if (apply == IS_APPLY_BACKFILL)
-			is_config_start_backfill(now,
-									 is_connection_describe(now->connection,
-															now->owner)->project_type);
+			is_config_start_backfill(now, NULL, false);
 	}
 	is_capture_wake_on_commit();
 }

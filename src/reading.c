@@ -160,8 +160,8 @@ run_body(void *arg)
 	is_catalog_restore_user(&save);
 }
 
-void
-is_reading_run(const IsSync *sync, int timeout_ms, IsReadingBody body, void *arg)
+ErrorData *
+is_reading_try_run(const IsSync *sync, int timeout_ms, IsReadingBody body, void *arg)
 {
 	Run			run = {sync, body, arg};
 
@@ -179,19 +179,26 @@ is_reading_run(const IsSync *sync, int timeout_ms, IsReadingBody body, void *arg
 		fired = get_timeout_indicator(STATEMENT_TIMEOUT, error != NULL);
 	}
 
-	if (error)
-	{
-		/* do not cancel what comes after the error */
-		if (fired)
-			QueryCancelPending = false;
-		ReThrowError(error);
-	}
+	/* do not cancel what comes after the error */
+	if (error && fired)
+		QueryCancelPending = false;
+
 	/* It may have struck too late to stop the body. */
-	if (fired)
+	if (error == NULL && fired)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) get_timeout_indicator(STATEMENT_TIMEOUT, true);
 	}
+	return error;
+}
+
+void
+is_reading_run(const IsSync *sync, int timeout_ms, IsReadingBody body, void *arg)
+{
+	ErrorData  *error = is_reading_try_run(sync, timeout_ms, body, arg);
+
+	if (error)
+		ReThrowError(error);
 }
 
 /* ----------------------------------------------------------------

@@ -34,6 +34,10 @@ typedef void (*IsReadingBody) (const IsRelation *relation, void *arg);
 extern void is_reading_run(const IsSync *sync, int timeout_ms,
 						   IsReadingBody body, void *arg);
 
+/* The same, but an error is returned (NULL: none), after a rollback. */
+extern ErrorData *is_reading_try_run(const IsSync *sync, int timeout_ms,
+									 IsReadingBody body, void *arg);
+
 /*
  * Analyze a SELECT whose first FROM item is the relation; error 55000 if the
  * name means another relation by now.

@@ -118,9 +118,9 @@ build_query(const IsRenderer *renderer, const IsRelation *relation)
 	return sql.data;
 }
 
-/* Which of the keys have a row, whatever the filter says of it. */
+/* Which of the keys have a row (for which the filter is true). */
 static char *
-build_presence_query(const IsRelation *relation)
+build_presence_query(const IsRelation *relation, const char *filter)
 {
 	StringInfoData sql;
 
@@ -128,6 +128,8 @@ build_presence_query(const IsRelation *relation)
 	appendStringInfoString(&sql, "SELECT ");
 	append_keys(&sql, relation);
 	append_from(&sql, relation);
+	if (filter)
+		appendStringInfo(&sql, " AND (%s)", filter);
 	return sql.data;
 }
 
@@ -543,7 +545,7 @@ find_left(Rendering *rendering)
 	if (n == 0)
 		return;
 
-	sql = build_presence_query(rendering->relation);
+	sql = build_presence_query(rendering->relation, NULL);
 	query = is_reading_analyze(sql, rendering->relation,
 							   array_types(rendering->relation),
 							   rendering->relation->nkeys);
@@ -610,4 +612,77 @@ is_render_rows(IsRenderer *renderer, const char **keys, int n, IsRow *rows)
 	is_reading_run(renderer->sync, READ_TIMEOUT_MS, render_rows, &rendering);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(renderer->work_context);
+}
+
+/* ----------------------------------------------------------------
+ * Finding rows
+ * ----------------------------------------------------------------
+ */
+
+static bool
+receive_found(TupleTableSlot *slot, DestReceiver *self)
+{
+	Rendering  *rendering = (Rendering *) self;
+	IsRow	   *row;
+
+	slot_getallattrs(slot);
+	resetStringInfo(&rendering->key);
+	is_key_append(&rendering->key, rendering->relation->nkeys,
+				  rendering->key_types, slot->tts_values);
+	row = find_row(rendering, rendering->key.data, rendering->key.len);
+	if (row != NULL)
+		row->found = true;
+	return true;
+}
+
+static void
+find_rows(const IsRelation *relation, void *arg)
+{
+	Rendering  *rendering = arg;
+	char	   *sql = build_presence_query(relation, rendering->renderer->sync->filter);
+	Query	   *query = is_reading_analyze(sql, relation, array_types(relation),
+										   relation->nkeys);
+
+	rendering->relation = relation;
+	rendering->sql = sql;
+	rendering->plan = is_reading_plan(query, sql, NULL);
+	rendering->params = is_reading_params(array_types(relation), relation->nkeys);
+	for (int i = 0; i < relation->nkeys; i++)
+		rendering->key_types[i] = relation->keys[i].type;
+	initStringInfo(&rendering->key);
+	build_hash(rendering);
+	rendering->first = 0;
+	rendering->count = rendering->n;
+	try_rows(rendering);
+}
+
+/*
+ * In one go; where a row or a key makes that fail, with the care that
+ * rendering takes.
+ */
+void
+is_render_find(IsRenderer *renderer, const char **keys, int n, bool *found)
+{
+	IsRow	   *rows = palloc0_array(IsRow, n);
+	Rendering	rendering = {
+		.dest = {receive_found, receiver_startup, receiver_end, receiver_end, DestNone},
+		.renderer = renderer,
+		.rows = rows,
+		.n = n,
+	};
+	MemoryContext old;
+	ErrorData  *error;
+
+	for (int i = 0; i < n; i++)
+		rows[i].key = keys[i];
+	MemoryContextReset(renderer->work_context);
+	old = MemoryContextSwitchTo(renderer->work_context);
+	error = is_reading_try_run(renderer->sync, READ_TIMEOUT_MS, find_rows, &rendering);
+	MemoryContextSwitchTo(old);
+	if (error && is_about_sync(error))
+		ReThrowError(error);
+	if (error)
+		is_render_rows(renderer, keys, n, rows);
+	for (int i = 0; i < n; i++)
+		found[i] = rows[i].found;
 }

@@ -80,6 +80,13 @@ extern void is_render_rows(IsRenderer *renderer, const char **keys, int n,
 						   IsRow *rows);
 
 /*
+ * Which of these keys (distinct) have a row for which the filter is true:
+ * found[i] tells it of keys[i].  As above.
+ */
+extern void is_render_find(IsRenderer *renderer, const char **keys, int n,
+						   bool *found);
+
+/*
  * Keys in the order of the unique index, after "after" (NULL: from the first)
  * up to and including "until" (NULL: the last): at most max, as a List of
  * char *.  Of the order nothing is promised but that it is always the same
@@ -87,7 +94,6 @@ extern void is_render_rows(IsRenderer *renderer, const char **keys, int n,
  */
 extern List *is_render_walk_keys(IsRenderer *renderer, const char *after,
 								 const char *until, int max);
-extern char *is_render_last_key(IsRenderer *renderer);	/* NULL: no rows */
 
 /*
  * Pin what could change a byte of a payload or key: search_path pg_catalog,

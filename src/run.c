@@ -130,6 +130,12 @@ is_run_last_run(const IsRun *run)
 	return run->state ? run->state->last_run_at : DT_NOBEGIN;
 }
 
+bool
+is_run_scanning(const IsRun *run)
+{
+	return run->state != NULL && run->state->scanning;
+}
+
 int
 is_run_patience(const IsRun *run)
 {

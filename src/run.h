@@ -69,6 +69,9 @@ extern TimestampTz is_run_last_run(const IsRun *run);
 extern int64 is_run_until_end(const IsRun *run);
 extern void is_run_end(IsRun *run);
 
+/* Was a scan of the sync asked for or under way when the run was idle? */
+extern bool is_run_scanning(const IsRun *run);
+
 /* How long requests may fail before somebody who waits is told, in ms. */
 extern int	is_run_patience(const IsRun *run);
 

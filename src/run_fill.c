@@ -80,6 +80,7 @@ read_keys(IsRun *run, IsChunk *chunk, int max)
 					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	chunk->keys = palloc(max * sizeof(char *));
 	chunk->updated = palloc0(max * sizeof(bool));
+	chunk->forced = palloc0(max * sizeof(bool));
 	chunk->before = palloc(max * sizeof(IsPlace));
 
 	while (chunk->n < max)
@@ -115,6 +116,8 @@ read_keys(IsRun *run, IsChunk *chunk, int max)
 			}
 			if (change.op == IS_OP_UPDATE)
 				chunk->updated[entry->i] = true;
+			if (change.op == IS_OP_FORCE)
+				chunk->forced[entry->i] = true;
 		}
 		previous = place;
 	}
@@ -201,6 +204,7 @@ fill_from_chunk(IsRun *run)
 			.update_only = run->connection->update_only,
 			.resumed = run->resumed,
 			.updated = chunk->updated[i],
+			.forced = chunk->forced[i],
 		};
 		bool		taken = is_batch_taken(batch, run->claims, row);
 

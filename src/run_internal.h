@@ -35,6 +35,7 @@ typedef struct IsChunk
 	IsRow	   *rows;
 	IsMemory   *memory;
 	bool	   *updated;		/* the trigger saw an UPDATE */
+	bool	   *forced;			/* to be sent even if Iterable has it */
 	IsPlace    *before;			/* place just before the key's first change */
 	IsPlace		end;			/* place of the last change read */
 	bool		recall;			/* memory is outdated */

@@ -23,15 +23,44 @@
 #include "config.h"
 #include "http.h"
 #include "run.h"
+#include "scan.h"
 #include "schedule.h"
 #include "state.h"
 #include "txn.h"
 
 PG_FUNCTION_INFO_V1(iterable_run_now);
 
+/* How long a scan that waits is left alone, in ms. */
+#define SCAN_PAUSE_MS 50
+
+/*
+ * Take the scan of a sync a step further, here, where there may be no other
+ * process for it.  Returns how long to leave it alone, in ms.
+ */
+static long
+advance_scan(IsScan **scan, int32 sync_id)
+{
+	if (*scan == NULL)
+		*scan = is_scan_create(sync_id);
+	if (*scan == NULL)
+		return SCAN_PAUSE_MS;	/* the worker's is at it */
+	switch (is_scan_step(*scan))
+	{
+		case IS_SCAN_MORE:
+			return 0;
+		case IS_SCAN_WAIT:
+			return SCAN_PAUSE_MS;
+		case IS_SCAN_DONE:
+			is_scan_free(*scan);
+			*scan = NULL;
+			break;
+	}
+	return 0;
+}
+
 /* Run until nothing is left; everything that is pending at the start is. */
 static void
-run_to_the_end(IsRun *run, IsHttp *http)
+run_to_the_end(IsRun *run, IsHttp *http, int32 sync_id, IsScan **scan)
 {
 	TimestampTz trouble_since = 0;
 
@@ -40,8 +69,11 @@ run_to_the_end(IsRun *run, IsHttp *http)
 		int64		wait = is_run_advance(run, false);
 		const char *trouble = is_run_trouble(run);
 		IsHttpAnswer *answer;
+		long		wait_ms = wait < 0 ? 1000 : (long) ((wait + 999) / 1000);
 
-		if (wait == IS_RUN_IDLE)
+		if (is_run_scanning(run))
+			wait_ms = Min(wait_ms, advance_scan(scan, sync_id));
+		else if (wait == IS_RUN_IDLE)
 			return;
 		if (trouble == NULL)
 			trouble_since = 0;
@@ -57,8 +89,7 @@ run_to_the_end(IsRun *run, IsHttp *http)
 					 errdetail("%s", trouble),
 					 errhint("What was accepted is recorded; the rest stays pending and goes with the next run.")));
 
-		(void) is_http_wait(http, wait < 0 ? 1000 : (long) ((wait + 999) / 1000),
-							false);
+		(void) is_http_wait(http, wait_ms, false);
 		while ((answer = is_http_next_answer(http)) != NULL)
 		{
 			is_run_take_answer(answer);
@@ -69,14 +100,18 @@ run_to_the_end(IsRun *run, IsHttp *http)
 
 /* Not a part of its caller: PG_TRY() blocks in one function shadow each other. */
 static void
-run_or_abandon(IsRun *run, IsHttp *http)
+run_or_abandon(IsRun *run, IsHttp *http, int32 sync_id)
 {
+	IsScan	   *volatile scan = NULL;
+
 	PG_TRY();
 	{
-		run_to_the_end(run, http);
+		run_to_the_end(run, http, sync_id, (IsScan **) &scan);
 	}
 	PG_CATCH();
 	{
+		if (scan)
+			is_scan_free(scan);
 		is_run_abandon(run);
 		PG_RE_THROW();
 	}
@@ -147,7 +182,7 @@ iterable_run_now(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("sync \"%s\" is being run already", name),
 					 errhint("The worker or another session sends what is pending; iterable_wait() waits for it.")));
-		run_or_abandon(run, http);
+		run_or_abandon(run, http, sync->sync_id);
 		is_run_free(run);
 		is_txn_begin();
 		state = is_state_load(sync->sync_id, false);

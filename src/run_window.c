@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "run_internal.h"
+#include "scan.h"
 #include "schedule.h"
 #include "txn.h"
 
@@ -43,32 +44,14 @@ feed_keys(IsRun *run, List *keys, char op)
 }
 
 /*
- * Rows that are to be sent without having changed become changes of this sync
- * in the log: so they take the one way that everything takes, and share its
- * order and its safety.  A backfill is fed in pieces of about a second's
- * requests, so that changes made meanwhile wait no longer than that.
+ * Failures whose time has come become changes of this sync in the log: so they
+ * take the one way that everything takes, and share its order and its safety.
  */
 static void
 feed(IsRun *run)
 {
-	IsSyncState *state = run->state;
-
-	if (state->next_retry_at <= GetCurrentTimestamp())
-		feed_keys(run, is_delivery_take_due_failures(run->sync_id, IS_MAX_BATCH_ROWS),
-				  IS_OP_RETRY);
-
-	if (state->backfilling)
-	{
-		int			piece = Max(1, Min(20, (int) run->connection->rate[run->endpoint])) *
-			IS_MAX_BATCH_ROWS;
-		List	   *keys = is_render_walk_keys(run->renderer, state->backfill_after,
-											   state->backfill_until, piece);
-
-		feed_keys(run, keys, IS_OP_BACKFILL);
-		is_state_backfilled(run->sync_id,
-							keys ? llast(keys) : state->backfill_after,
-							list_length(keys) < piece);
-	}
+	feed_keys(run, is_delivery_take_due_failures(run->sync_id, IS_MAX_BATCH_ROWS),
+			  IS_OP_RETRY);
 }
 
 void
@@ -122,7 +105,7 @@ is_run_start_window(IsRun *run)
 	run->resumed = state->window_end != NULL;
 	if (!run->resumed)
 	{
-		if (state->backfilling || state->next_retry_at <= GetCurrentTimestamp())
+		if (state->next_retry_at <= GetCurrentTimestamp())
 		{
 			feed(run);
 			is_txn_commit();
@@ -148,7 +131,9 @@ is_run_start_window(IsRun *run)
 		if (!is_change_log_has_changes(state->source_id, run->sync_id,
 									   state->position, state->window_end))
 		{
-			if (asked)
+			if (state->scanning && state->run_id == 0)
+				state->run_id = is_state_begin_run(run->sync_id);
+			else if (asked && !state->scanning)
 			{
 				is_state_end_run(run->sync_id, state->run_id);
 				is_state_clear_trouble(run->sync_id);
@@ -190,7 +175,8 @@ is_run_finish_window(IsRun *run)
 {
 	is_state_close_window(run->sync_id);
 	if (run->look_at_all)
-		is_state_start_backfill(run->sync_id);
+		is_scan_request(run->sync_id, NULL, false,
+						"which rows have changed could not be captured");
 	run->look_at_all = false;
 	is_state_clear_trouble(run->sync_id);
 	if (is_schedule_continuous(run->state->schedule) &&

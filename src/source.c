@@ -211,6 +211,21 @@ is_source_resolve(const IsSync *sync)
 	return relation;
 }
 
+int64
+is_source_estimate(const IsSync *sync)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID,
+										ObjectIdGetDatum(is_source_resolve(sync)->relid));
+	double		rows = -1;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+		ReleaseSysCache(tuple);
+	}
+	return (int64) rows;
+}
+
 /* ----------------------------------------------------------------
  * Checking
  * ----------------------------------------------------------------

@@ -61,6 +61,15 @@ extern void is_source_check(Oid relid, const List *key_columns);
  */
 extern AttrNumber is_source_column(Oid relid, const char *name);
 
+/* How many rows the source of a sync has, as the planner thinks; -1: unknown. */
+extern int64 is_source_estimate(const IsSync *sync);
+
+/* Ids of the syncs of a source that have state, as a List of int in order. */
+extern List *is_source_syncs(int32 source_id);
+
+/* Has the source of a sync its triggers, as they should be, and enabled? */
+extern bool is_source_triggers_right(const IsSync *sync);
+
 /*
  * Put the capture triggers of a sync's source on its relation, or bring their
  * arguments up to date: watched columns are those that this sync, as given,

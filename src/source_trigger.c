@@ -95,9 +95,8 @@ lock_source(int32 source_id)
 	is_catalog_restore_user(&save);
 }
 
-/* Ids of the syncs of a source that have state, in order. */
-static List *
-syncs_with_state(int32 source_id)
+List *
+is_source_syncs(int32 source_id)
 {
 	static IsQuery query =
 		IS_QUERY("SELECT s.sync_id FROM iterable.sync s "
@@ -302,7 +301,7 @@ watched_literal(const IsSync *sync, Oid relid)
 	int			attno = -1;
 
 	watch_sync(&watched, relid, sync);
-	foreach(lc, syncs_with_state(sync->source.source_id))
+	foreach(lc, is_source_syncs(sync->source.source_id))
 	{
 		IsSync	   *other;
 
@@ -414,6 +413,22 @@ trigger_statements(const IsSync *sync, const IsRelation *relation, int16 type,
 							   relation->qualified_name, name));
 }
 
+/* What brings the triggers of a source to what they should be. */
+static List *
+all_statements(const IsSync *sync, const IsRelation *relation)
+{
+	/* A truncation concerns every row, whatever is watched. */
+	return list_concat(trigger_statements(sync, relation, ROW_TYPE,
+										  watched_literal(sync, relation->relid)),
+					   trigger_statements(sync, relation, TRUNCATE_TYPE, "{}"));
+}
+
+bool
+is_source_triggers_right(const IsSync *sync)
+{
+	return all_statements(sync, is_source_resolve(sync)) == NIL;
+}
+
 void
 is_source_put_triggers(const IsSync *sync)
 {
@@ -425,10 +440,7 @@ is_source_put_triggers(const IsSync *sync)
 	if (!is_class_ownercheck(relation->relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, sync->source.table_name);
 
-	/* A truncation concerns every row, whatever is watched. */
-	statements = list_concat(trigger_statements(sync, relation, ROW_TYPE,
-												watched_literal(sync, relation->relid)),
-							 trigger_statements(sync, relation, TRUNCATE_TYPE, "{}"));
+	statements = all_statements(sync, relation);
 	if (statements != NIL)
 		run_ddl(sync->source.table_name, statements);
 }
@@ -474,7 +486,7 @@ is_source_drop_triggers(const IsSource *source)
 	List	   *foreign = NIL;
 
 	lock_source(source->source_id);
-	if (syncs_with_state(source->source_id) != NIL)
+	if (is_source_syncs(source->source_id) != NIL)
 		return false;
 
 	for (int i = 0; i < (int) lengthof(types); i++)

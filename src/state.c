@@ -39,7 +39,9 @@ is_state_identity(void)
 #define STATE_QUERY \
 	"SELECT t.sync_id, s.version, s.source_id, s.enabled, s.schedule, " \
 	"t.identity, t.\"position\", t.window_end, t.window_seq, t.window_offset, " \
-	"t.window_ahead, t.run_id, t.backfilling, t.backfill_after, t.backfill_until, " \
+	"t.window_ahead, t.run_id, " \
+	"EXISTS (SELECT FROM iterable.sync_scan c " \
+	"  WHERE c.sync_id OPERATOR(pg_catalog.=) t.sync_id), " \
 	"t.run_requested, t.last_run_at, t.paused_reason, " \
 	"(SELECT f.next_at FROM iterable.sync_failure f " \
 	"  WHERE f.sync_id OPERATOR(pg_catalog.=) t.sync_id AND f.next_at IS NOT NULL " \
@@ -121,18 +123,16 @@ get_state(uint64 i, MemoryContext context)
 	state->done.offset = (int32) get_int(i, 10);
 	get_stretches(i, 11, context, state);
 	state->run_id = get_int(i, 12);
-	state->backfilling = get_bool(i, 13);
-	state->backfill_after = is_query_text(i, 14, context);
-	state->backfill_until = is_query_text(i, 15, context);
-	state->run_requested = get_bool(i, 16);
-	state->last_run_at = get_time(i, 17, DT_NOBEGIN);
-	state->paused_reason = is_query_text(i, 18, context);
-	state->next_retry_at = get_time(i, 19, DT_NOEND);
-	state->run_started_at = get_time(i, 20, DT_NOBEGIN);
-	state->name = is_query_text(i, 21, context);
-	state->time_zone = is_query_text(i, 22, context);
-	state->state_id = get_int(i, 23);
-	state->after_finished_at = get_time(i, 24, DT_NOBEGIN);
+	state->scanning = get_bool(i, 13);
+	state->run_requested = get_bool(i, 14);
+	state->last_run_at = get_time(i, 15, DT_NOBEGIN);
+	state->paused_reason = is_query_text(i, 16, context);
+	state->next_retry_at = get_time(i, 17, DT_NOEND);
+	state->run_started_at = get_time(i, 18, DT_NOBEGIN);
+	state->name = is_query_text(i, 19, context);
+	state->time_zone = is_query_text(i, 20, context);
+	state->state_id = get_int(i, 21);
+	state->after_finished_at = get_time(i, 22, DT_NOBEGIN);
 	return state;
 }
 
@@ -190,6 +190,7 @@ is_state_load(int32 sync_id, bool for_update)
  * pg_advisory_lock(), so none of a user's is ever ours.
  */
 #define RUN_LOCK 7
+#define SCAN_LOCK 9
 #define RUN_WANTED 8
 
 /* Kept, since unlocking must work while a transaction is failing. */
@@ -203,31 +204,43 @@ run_locktag(int32 sync_id, LOCKTAG *tag)
 }
 
 static void
+scan_locktag(int32 sync_id, LOCKTAG *tag)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, lock_class, (uint32) sync_id,
+						 SCAN_LOCK);
+}
+
+static void
 wanted_locktag(int32 sync_id, LOCKTAG *tag)
 {
 	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, lock_class, (uint32) sync_id,
 						 RUN_WANTED);
 }
 
+static bool
+lock_for_session(const LOCKTAG *tag)
+{
+	LockAcquireResult result = LockAcquire(tag, ExclusiveLock, true, true);
+
+	/* counted, so a second one of this session would unlock too early */
+	if (result == LOCKACQUIRE_ALREADY_HELD || result == LOCKACQUIRE_ALREADY_CLEAR)
+	{
+		LockRelease(tag, ExclusiveLock, true);
+		return false;
+	}
+	return result == LOCKACQUIRE_OK;
+}
+
 bool
 is_state_lock_run(int32 sync_id)
 {
 	LOCKTAG		tag;
-	LockAcquireResult result;
 
 	lock_class = is_catalog_relation("sync");
 	if (is_state_run_wanted(sync_id))
 		return false;
 	run_locktag(sync_id, &tag);
-	result = LockAcquire(&tag, ExclusiveLock, true, true);
-
-	/* counted, so a second one of this session would unlock too early */
-	if (result == LOCKACQUIRE_ALREADY_HELD || result == LOCKACQUIRE_ALREADY_CLEAR)
-	{
-		LockRelease(&tag, ExclusiveLock, true);
-		return false;
-	}
-	return result == LOCKACQUIRE_OK;
+	return lock_for_session(&tag);
 }
 
 void
@@ -236,6 +249,25 @@ is_state_unlock_run(int32 sync_id)
 	LOCKTAG		tag;
 
 	run_locktag(sync_id, &tag);
+	(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+bool
+is_state_lock_scan(int32 sync_id)
+{
+	LOCKTAG		tag;
+
+	lock_class = is_catalog_relation("sync");
+	scan_locktag(sync_id, &tag);
+	return lock_for_session(&tag);
+}
+
+void
+is_state_unlock_scan(int32 sync_id)
+{
+	LOCKTAG		tag;
+
+	scan_locktag(sync_id, &tag);
 	(void) LockRelease(&tag, ExclusiveLock, true);
 }
 
@@ -454,36 +486,6 @@ is_state_answer_request(int32 sync_id)
 	Datum		value = Int32GetDatum(sync_id);
 
 	run_update(&query, &value, NULL);
-}
-
-void
-is_state_start_backfill(int32 sync_id)
-{
-	static IsQuery query = IS_QUERY(
-		"UPDATE iterable.sync_state SET backfilling = true, backfill_after = NULL, "
-		"backfill_until = NULL WHERE sync_id OPERATOR(pg_catalog.=) $1",
-		1, INT4OID
-	);
-	Datum		value = Int32GetDatum(sync_id);
-
-	run_update(&query, &value, NULL);
-}
-
-void
-is_state_backfilled(int32 sync_id, const char *after, bool done)
-{
-	static IsQuery query = IS_QUERY(
-		"UPDATE iterable.sync_state SET backfill_after = $2, backfilling = NOT $3 "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
-		3, INT4OID, TEXTOID, BOOLOID
-	);
-	Datum		values[3] = {
-		Int32GetDatum(sync_id),
-		after ? CStringGetTextDatum(after) : (Datum) 0,
-		BoolGetDatum(done)
-	};
-
-	run_update(&query, values, after ? NULL : " n ");
 }
 
 void

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * state.h
- *	  How far each sync has come: positions, windows, backfills, runs, and
+ *	  How far each sync has come: positions, windows, runs, and
  *	  why a sync does not move.
  *
  * Every function works in the caller's transaction as the caller's user (the
@@ -52,9 +52,7 @@ typedef struct IsSyncState
 	int			nahead;
 	int64		run_id;			/* 0: no run is open */
 	TimestampTz run_started_at;
-	bool		backfilling;
-	char	   *backfill_after; /* NULL: not begun */
-	char	   *backfill_until;
+	bool		scanning;		/* a scan is asked for or under way */
 	bool		run_requested;
 	TimestampTz last_run_at;	/* from which the schedule counts; DT_NOBEGIN: never ran */
 	TimestampTz after_finished_at;	/* the sync that it is after; DT_NOBEGIN: never, or none */
@@ -96,6 +94,10 @@ extern IsSyncState *is_state_load(int32 sync_id, bool for_update);
  */
 extern bool is_state_lock_run(int32 sync_id);
 extern void is_state_unlock_run(int32 sync_id);
+
+/* One scan per sync at a time: another lock of the session. */
+extern bool is_state_lock_scan(int32 sync_id);
+extern void is_state_unlock_scan(int32 sync_id);
 
 /*
  * The same lock for the rest of a transaction.  First make known that it is
@@ -142,12 +144,6 @@ extern void is_state_mark_run(int32 sync_id);
  * this in the same transaction.
  */
 extern void is_state_answer_request(int32 sync_id);
-
-/* Begin a backfill of all rows; what Iterable has already is not sent. */
-extern void is_state_start_backfill(int32 sync_id);
-
-/* The backfill has been put into the change log up to this key; done ends it. */
-extern void is_state_backfilled(int32 sync_id, const char *after, bool done);
 
 /*
  * The sync can't go on (paused: until the reason is mended; otherwise it is

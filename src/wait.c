@@ -102,10 +102,10 @@ look(const IsSync *sync, Goal *goal, const char **reason)
 	}
 
 	/*
-	 * A backfill and failures to be tried again enter the log by themselves:
+	 * What a scan finds and failures to be tried again enter the log by themselves:
 	 * take the snapshot when it is known that they have.
 	 */
-	if (state->backfilling || state->next_retry_at <= goal->since)
+	if (state->scanning || state->next_retry_at <= goal->since)
 		goal->more = true;
 	else
 	{

@@ -33,7 +33,6 @@ typedef struct Walk
 	const char *after;
 	const char *until;
 	int			max;
-	bool		backwards;
 
 	const IsRelation *relation;
 	Oid			key_types[INDEX_MAX_KEYS];
@@ -121,7 +120,7 @@ build_query(const Walk *walk, const IsRelation *relation, const int *order)
 		append_bound(&sql, relation, order, "<=", next);
 	appendStringInfoString(&sql, " ORDER BY ");
 	append_columns(&sql, relation, order,
-				   walk->backwards ? " DESC NULLS LAST" : "");
+				   "");
 	appendStringInfo(&sql, " LIMIT %d", walk->max);
 	return sql.data;
 }
@@ -233,13 +232,4 @@ is_render_walk_keys(IsRenderer *renderer, const char *after, const char *until,
 	Walk		walk = {.after = after, .until = until, .max = max};
 
 	return walk_keys(renderer, &walk);
-}
-
-char *
-is_render_last_key(IsRenderer *renderer)
-{
-	Walk		walk = {.max = 1, .backwards = true};
-	List	   *keys = walk_keys(renderer, &walk);
-
-	return keys ? linitial(keys) : NULL;
 }

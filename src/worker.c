@@ -31,7 +31,9 @@
 #include "http.h"
 #include "iterable_sync.h"
 #include "launcher.h"
+#include "scan_worker.h"
 #include "schedule.h"
+#include "source_watch.h"
 #include "state.h"
 #include "run.h"
 #include "txn.h"
@@ -62,6 +64,7 @@ typedef struct Entry
 	int64		not_before;		/* after an error; µs */
 	int			errors;			/* in a row */
 	int32		version;		/* at the last error */
+	bool		unwatched;		/* that was a look at its source */
 } Entry;
 
 static int	slot;
@@ -193,10 +196,10 @@ wants_to_run(const Entry *entry)
 	if (state->window_end || state->run_requested)
 		return DT_NOBEGIN;
 	if (!is_schedule_continuous(state->schedule) && state->run_id != 0)
-		return DT_NOBEGIN;
+		return state->scanning && !entry->pending ? DT_NOEND : DT_NOBEGIN;
 	if (is_schedule_continuous(state->schedule))
 	{
-		if (entry->pending || state->backfilling)
+		if (entry->pending)
 			return DT_NOBEGIN;
 		return state->next_retry_at;
 	}
@@ -215,6 +218,17 @@ until_next_run(const Entry *entry)
 	if (TIMESTAMP_IS_NOEND(when))
 		return -1;
 	return when > now ? when - now : 0;
+}
+
+/*
+ * A scan goes on while its sync runs: one with a schedule only when it is due,
+ * and until the scan is done.
+ */
+static bool
+may_scan(const Entry *entry)
+{
+	return may_run(entry) && entry->state->scanning &&
+		(entry->run != NULL || is_schedule_continuous(entry->state->schedule));
 }
 
 /* ----------------------------------------------------------------
@@ -243,13 +257,25 @@ needs_person(int sqlerrcode)
 	}
 }
 
-/* Write an error down in the sync's state, and to the log if it is news. */
+bool
+is_worker_report_error(int32 sync_id, const ErrorData *error, char **text)
+{
+	bool		person = needs_person(error->sqlerrcode);
+
+	*text = psprintf("%s%s%s", error->message,
+					 error->hint ? ". " : "", error->hint ? error->hint : "");
+	is_txn_begin();
+	is_state_report_trouble(sync_id, *text, person);
+	is_txn_commit();
+	return person;
+}
+
+/* An error of a sync: when to try again.  To the log only if it is news. */
 static void
 take_error(Entry *entry, ErrorData *error)
 {
-	bool		person = needs_person(error->sqlerrcode);
-	char	   *text = psprintf("%s%s%s", error->message,
-								error->hint ? ". " : "", error->hint ? error->hint : "");
+	char	   *text;
+	bool		person = is_worker_report_error(entry->sync_id, error, &text);
 
 	if (entry->errors == 0)
 		ereport(LOG,
@@ -260,10 +286,6 @@ take_error(Entry *entry, ErrorData *error)
 		 Min(LAST_PAUSE, FIRST_PAUSE << Min(entry->errors, 6)));
 	entry->errors++;
 	entry->version = entry->state ? entry->state->version : 0;
-
-	is_txn_begin();
-	is_state_report_trouble(entry->sync_id, text, person);
-	is_txn_commit();
 	pfree(text);
 }
 
@@ -398,15 +420,16 @@ serve(Entry *entry)
 	entry->idle = true;
 	entry->pending = false;
 	entry->state->window_end = NULL;
-	entry->state->run_id = 0;
-	entry->state->backfilling = false;
+	entry->state->scanning = is_run_scanning(entry->run);
+	if (!entry->state->scanning)
+		entry->state->run_id = 0;
 	entry->state->run_requested = false;
 	entry->state->next_retry_at = is_run_next_retry(entry->run);
 	entry->state->last_run_at = is_run_last_run(entry->run);
 	entry->errors = 0;
 
 	/* A continuous sync keeps its plans and its lock for the next change. */
-	if (!is_schedule_continuous(entry->state->schedule) ||
+	if ((!is_schedule_continuous(entry->state->schedule) && !entry->state->scanning) ||
 		is_state_run_wanted(entry->sync_id))
 		guarded(entry, end_run, NULL);
 	return until_next_run(entry);
@@ -477,6 +500,47 @@ take_answers(void)
 			}
 		}
 		is_http_answer_free(answer);
+	}
+}
+
+/*
+ * Has anything been done to the source that its triggers could not see?  Asked
+ * of one sync a source.
+ */
+static void
+watch_source(Entry *entry, void *arg)
+{
+	IsSync	   *sync;
+
+	is_txn_begin();
+	sync = is_catalog_get_sync_by_id(entry->sync_id);
+	if (sync != NULL)
+		is_source_watch_look(sync);
+	if (entry->unwatched)
+		is_state_clear_trouble(entry->sync_id);
+	is_txn_commit();
+	entry->unwatched = false;
+}
+
+static void
+watch_sources(void)
+{
+	List	   *watched = NIL;
+	ListCell   *lc;
+
+	foreach(lc, entries)
+	{
+		Entry	   *entry = lfirst(lc);
+		int			before;
+
+		if (entry->state == NULL || strcmp(entry->state->identity, identity) != 0 ||
+			list_member_int(watched, entry->state->source_id))
+			continue;
+		watched = lappend_int(watched, entry->state->source_id);
+		before = entry->errors;
+		guarded(entry, watch_source, NULL);
+		if (entry->errors > before)
+			entry->unwatched = true;
 	}
 }
 
@@ -573,8 +637,8 @@ try_to_leave(void)
  * What is set for everybody in postgresql.conf must not reach in here: a
  * timeout would cut recording short, a default could make it impossible.
  */
-static void
-pin_settings(void)
+void
+is_worker_pin_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
@@ -606,6 +670,7 @@ is_worker_main(Datum arg)
 	int64		idle_since;
 	int64		look_at = 0;
 	int64		looked_at = 0;
+	int64		watch_at = 0;
 
 	slot = DatumGetInt32(arg);
 	pqsignal(SIGTERM, die);
@@ -616,7 +681,7 @@ is_worker_main(Datum arg)
 	if (!OidIsValid(database))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	pin_settings();
+	is_worker_pin_settings();
 
 	worker_context = AllocSetContextCreate(TopMemoryContext, "iterable_sync worker",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -663,6 +728,11 @@ is_worker_main(Datum arg)
 			looked_at = now_us();
 			if (woken)
 				idle_since = looked_at;
+			if (looked_at >= watch_at)
+			{
+				watch_sources();
+				watch_at = looked_at + is_rescan_interval * US_PER_S;
+			}
 			look_at = looked_at + is_rescan_interval * US_PER_S;
 		}
 
@@ -673,6 +743,14 @@ is_worker_main(Datum arg)
 
 			if (its_wait >= 0)
 				wait = wait < 0 ? its_wait : Min(wait, its_wait);
+			if (may_scan(entry))
+			{
+				its_wait = is_scan_worker_want(entry->sync_id);
+				if (its_wait >= 0)
+					wait = wait < 0 ? its_wait : Min(wait, its_wait);
+			}
+			else if (entry->state != NULL && !entry->state->scanning)
+				is_scan_worker_unwant(entry->sync_id);
 			if (its_wait == 0)
 				busy = true;
 			if (entry->state == NULL && entry->run == NULL)
@@ -680,7 +758,7 @@ is_worker_main(Datum arg)
 		}
 		keep_house();
 
-		if (is_http_in_flight(http) > 0 ||
+		if (is_http_in_flight(http) > 0 || is_scan_worker_any() ||
 			(wait >= 0 && wait < is_worker_idle_timeout * US_PER_S))
 			idle_since = now_us();
 		else if (now_us() - idle_since >= is_worker_idle_timeout * US_PER_S ||

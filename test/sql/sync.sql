@@ -37,7 +37,8 @@ CREATE VIEW shop.config AS
 SELECT s.name, s.owner = current_user::regrole AS mine, s.connection,
 	c.schema_name || '.' || c.table_name AS source, c.key_columns,
 	s.object, s.mode, s.schedule, s.match_field, s.enabled, s.version,
-	t.sync_id IS NOT NULL AS has_state, t.backfilling, t.backfill_after, t.backfill_until
+	t.sync_id IS NOT NULL AS has_state,
+	EXISTS (SELECT FROM iterable.sync_scan a WHERE a.sync_id = s.sync_id) AS backfilling
 FROM iterable.sync s JOIN iterable.source c USING (source_id)
 	LEFT JOIN iterable.sync_state t USING (sync_id)
 WHERE c.schema_name = 'shop'
@@ -356,7 +357,7 @@ SELECT iterable_add_mapping('hybrid', 'email', 'email');
 SELECT iterable_enable_sync('hybrid', 'backfill');
 SELECT pg_visible_in_snapshot(pg_current_xact_id(), "position") FROM iterable.sync_state
 	JOIN iterable.sync s USING (sync_id) WHERE s.name = 'hybrid';
-SELECT enabled, backfilling, backfill_after, backfill_until FROM shop.config WHERE name = 'hybrid';
+SELECT enabled, backfilling FROM shop.config WHERE name = 'hybrid';
 ROLLBACK;
 SELECT enabled, has_state FROM shop.config WHERE name = 'hybrid';
 
@@ -370,10 +371,10 @@ SELECT shop.fails($$SELECT iterable_drop_mapping('customers', 'email', 'updates_
 \t off
 \pset format aligned
 SELECT iterable_add_mapping('customers', 'score', 'score', apply => 'updates_only');
-SELECT enabled, version, backfilling, backfill_until FROM shop.config WHERE name = 'customers';
+SELECT enabled, version, backfilling FROM shop.config WHERE name = 'customers';
 BEGIN;
 SELECT iterable_drop_mapping('customers', 'score', apply => 'backfill');
-SELECT enabled, version, backfilling, backfill_after, backfill_until FROM shop.config WHERE name = 'customers';
+SELECT enabled, version, backfilling FROM shop.config WHERE name = 'customers';
 ROLLBACK;
 
 -- disabling keeps the place, enabling goes on from it
@@ -403,10 +404,10 @@ SELECT iterable_enable_sync('customers', 'updates_only');
 SELECT identity <> 'elsewhere' AS here FROM iterable.sync_state JOIN iterable.sync s USING (sync_id) WHERE s.name = 'customers';
 ROLLBACK;
 
--- a backfill of an empty table has nothing to do
+-- so may an empty table
 BEGIN;
 SELECT iterable_enable_sync('visits', 'backfill');
-SELECT enabled, backfilling, backfill_until FROM shop.config WHERE name = 'visits';
+SELECT enabled, backfilling FROM shop.config WHERE name = 'visits';
 ROLLBACK;
 
 --

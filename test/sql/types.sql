@@ -170,6 +170,7 @@ SELECT types.map(type, destination) FROM (VALUES
 SELECT types.map('point', 'createdAt', sync => 'nothing_event');
 \set VERBOSITY terse
 SELECT iterable_add_mapping('nothing', 'a_geo_location', constant => '59.91,10.75');
+SELECT iterable_add_mapping('nothing', 'a_geo_location', constant => '0');
 \set VERBOSITY default
 
 --

@@ -1,0 +1,485 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.c
+ *	  Comparing: a walk over a source, and over its deliveries.
+ *
+ * That a row is unchanged may be said only of a memory that no request under
+ * way can change.  So a scan begins when everything that was captured before
+ * it was asked for has its verdict; what changes later is captured.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "scan.h"
+
+#include "catalog/pg_type.h"
+#include "storage/lock.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "capture.h"
+#include "catalog.h"
+#include "change_log.h"
+#include "compat.h"
+#include "connection.h"
+#include "decide.h"
+#include "delivery.h"
+#include "query.h"
+#include "render.h"
+#include "source.h"
+#include "state.h"
+#include "txn.h"
+
+/* Rows of a step. */
+#define CHUNK_ROWS 1000
+
+/*
+ * What is found is put into the log in pieces of as many rows as go out in
+ * half a second, at most two of them ahead of what is sent: so a row that
+ * changes meanwhile waits for little.
+ */
+#define PIECES_AHEAD 2
+
+typedef enum Phase
+{
+	PHASE_WAITING,				/* for what was captured before */
+	PHASE_READING,				/* the rows */
+	PHASE_CHECKING				/* the deliveries */
+} Phase;
+
+static const char phase_letters[] = "wrc";
+
+/* The row of iterable.sync_scan. */
+typedef struct Request
+{
+	int64		scan_id;
+	char	   *fence;
+	char	   *condition;
+	bool		force;
+	Phase		phase;
+	char	   *after;			/* last key that is done, or NULL */
+} Request;
+
+/* What a step adds. */
+typedef struct Progress
+{
+	int64		seen;
+	int64		unchanged;
+	int64		skipped;
+	int64		failed;
+	int64		vanished;
+	List	   *keys;			/* to be sent, of char * */
+} Progress;
+
+struct IsScan
+{
+	MemoryContext context;
+	MemoryContext step_context;
+	MemoryContext sync_context; /* sync, renderer */
+	int32		sync_id;
+	IsSync	   *sync;
+	IsSync		narrowed;		/* with the condition in its filter */
+	IsRenderer *renderer;
+	bool		update_only;
+	int			piece_rows;
+	int64		scan_id;		/* that the renderer was made for */
+
+	int			in_piece;		/* rows in the piece that is being made */
+	char	   *ahead[PIECES_AHEAD];	/* snapshots at the ends of pieces */
+	int			nahead;
+};
+
+/* ----------------------------------------------------------------
+ * Requests
+ * ----------------------------------------------------------------
+ */
+
+static uint64
+run(IsQuery *query, Datum *values, const char *nulls)
+{
+	uint64		n;
+
+	SPI_connect();
+	n = is_query_run(query, values, nulls);
+	SPI_finish();
+	return n;
+}
+
+void
+is_scan_request(int32 sync_id, const char *condition, bool force, const char *reason)
+{
+	static IsQuery query = IS_QUERY(
+		"INSERT INTO iterable.sync_scan AS s (sync_id, fence, condition, force, reason) "
+		"VALUES ($1, $2::pg_catalog.pg_snapshot, $3, $4, $5) "
+		"ON CONFLICT (sync_id) DO UPDATE SET scan_id = DEFAULT, fence = EXCLUDED.fence, "
+		"condition = CASE WHEN s.condition OPERATOR(pg_catalog.=) EXCLUDED.condition "
+		"THEN s.condition END, force = s.force OR EXCLUDED.force, "
+		"reason = EXCLUDED.reason, phase = DEFAULT, requested_at = DEFAULT, "
+		"started_at = NULL, after_key = NULL, rows_seen = 0, to_send = 0, unchanged = 0, "
+		"skipped = 0, failed = 0, vanished = 0, rows_estimated = NULL",
+		5, INT4OID, TEXTOID, TEXTOID, BOOLOID, TEXTOID
+	);
+	Datum		values[5];
+
+	values[0] = Int32GetDatum(sync_id);
+	values[1] = CStringGetTextDatum(is_change_log_snapshot());
+	values[2] = condition ? CStringGetTextDatum(condition) : (Datum) 0;
+	values[3] = BoolGetDatum(force);
+	values[4] = CStringGetTextDatum(reason);
+	(void) run(&query, values, condition ? "     " : "  n  ");
+}
+
+bool
+is_scan_cancel(int32 sync_id)
+{
+	static IsQuery query = IS_QUERY(
+		"DELETE FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		1, INT4OID
+	);
+	Datum		arg = Int32GetDatum(sync_id);
+
+	return run(&query, &arg, NULL) > 0;
+}
+
+static Request *
+load_request(int32 sync_id)
+{
+	static IsQuery query = IS_QUERY(
+		"SELECT scan_id, fence::pg_catalog.text, condition, force, phase, after_key "
+		"FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		1, INT4OID
+	);
+	MemoryContext context = CurrentMemoryContext;
+	Datum		arg = Int32GetDatum(sync_id);
+	Request    *request = NULL;
+
+	SPI_connect();
+	if (is_query_run(&query, &arg, NULL) == 1)
+	{
+		bool		isnull;
+		char		letter;
+
+		request = MemoryContextAllocZero(context, sizeof(Request));
+		request->scan_id = DatumGetInt64(is_query_value(0, 1, &isnull));
+		request->fence = is_query_text(0, 2, context);
+		request->condition = is_query_text(0, 3, context);
+		request->force = DatumGetBool(is_query_value(0, 4, &isnull));
+		letter = DatumGetChar(is_query_value(0, 5, &isnull));
+		request->phase = (Phase) (strchr(phase_letters, letter) - phase_letters);
+		request->after = is_query_text(0, 6, context);
+	}
+	SPI_finish();
+	return request;
+}
+
+/* Is it still asked for?  Then it stays so until we have written it down. */
+static bool
+lock_request(const IsScan *scan, const Request *request)
+{
+	static IsQuery query = IS_QUERY(
+		"SELECT FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND scan_id OPERATOR(pg_catalog.=) $2 FOR UPDATE",
+		2, INT4OID, INT8OID
+	);
+	Datum		values[2] = {Int32GetDatum(scan->sync_id), Int64GetDatum(request->scan_id)};
+
+	return run(&query, values, NULL) == 1;
+}
+
+static void
+save_phase(const IsScan *scan, Phase phase, int64 estimate)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_scan SET phase = $2, after_key = NULL, "
+		"started_at = COALESCE(started_at, pg_catalog.now()), "
+		"rows_estimated = COALESCE(rows_estimated, $3) "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		3, INT4OID, CHAROID, INT8OID
+	);
+	Datum		values[3] = {
+		Int32GetDatum(scan->sync_id), CharGetDatum(phase_letters[phase]),
+		Int64GetDatum(estimate)
+	};
+
+	(void) run(&query, values, NULL);
+}
+
+static void
+save_progress(const IsScan *scan, const char *after, const Progress *progress)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_scan SET after_key = $2, "
+		"rows_seen = rows_seen OPERATOR(pg_catalog.+) $3, "
+		"to_send = to_send OPERATOR(pg_catalog.+) $4, "
+		"unchanged = unchanged OPERATOR(pg_catalog.+) $5, "
+		"skipped = skipped OPERATOR(pg_catalog.+) $6, "
+		"failed = failed OPERATOR(pg_catalog.+) $7, "
+		"vanished = vanished OPERATOR(pg_catalog.+) $8 "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		8, INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID
+	);
+	Datum		values[8] = {
+		Int32GetDatum(scan->sync_id), CStringGetTextDatum(after),
+		Int64GetDatum(progress->seen),
+		Int64GetDatum((int64) list_length(progress->keys) - progress->vanished),
+		Int64GetDatum(progress->unchanged), Int64GetDatum(progress->skipped),
+		Int64GetDatum(progress->failed), Int64GetDatum(progress->vanished)
+	};
+
+	(void) run(&query, values, NULL);
+}
+
+/* ----------------------------------------------------------------
+ * The scan
+ * ----------------------------------------------------------------
+ */
+
+IsScan *
+is_scan_create(int32 sync_id)
+{
+	MemoryContext context;
+	IsScan	   *scan;
+	bool		locked;
+
+	is_txn_begin();
+	locked = is_state_lock_scan(sync_id);
+	is_txn_commit();
+	if (!locked)
+		return NULL;
+
+	context = AllocSetContextCreate(CurrentMemoryContext, "iterable_sync scan",
+									ALLOCSET_DEFAULT_SIZES);
+	scan = MemoryContextAllocZero(context, sizeof(IsScan));
+	scan->context = context;
+	scan->step_context = AllocSetContextCreate(context, "iterable_sync scan step",
+											   ALLOCSET_DEFAULT_SIZES);
+	scan->sync_context = AllocSetContextCreate(context, "iterable_sync scan definition",
+											   ALLOCSET_DEFAULT_SIZES);
+	scan->sync_id = sync_id;
+	return scan;
+}
+
+void
+is_scan_free(IsScan *scan)
+{
+	is_state_unlock_scan(scan->sync_id);
+	MemoryContextDelete(scan->context);
+}
+
+static void
+load_definition(IsScan *scan, const Request *request)
+{
+	MemoryContext old;
+	IsConnection *connection;
+
+	scan->renderer = NULL;
+	MemoryContextReset(scan->sync_context);
+	old = MemoryContextSwitchTo(scan->sync_context);
+	scan->sync = is_catalog_get_sync_by_id(scan->sync_id);
+	connection = is_connection_describe(scan->sync->connection, scan->sync->owner);
+	scan->update_only = connection->update_only;
+	scan->narrowed = *scan->sync;
+	if (request->condition && scan->sync->filter)
+		scan->narrowed.filter = psprintf("(%s) AND (%s)", scan->sync->filter,
+										 request->condition);
+	else if (request->condition)
+		scan->narrowed.filter = pstrdup(request->condition);
+	scan->renderer = is_render_create(&scan->narrowed, connection->project_type);
+	scan->piece_rows = Max(1, (int) (connection->rate[is_render_endpoint(scan->sync)] / 2)) *
+		IS_MAX_BATCH_ROWS;
+	scan->scan_id = request->scan_id;
+	MemoryContextSwitchTo(old);
+}
+
+/* Have the syncs's changes up to this snapshot their verdicts? */
+static bool
+is_passed(const IsSyncState *state, const char *snapshot)
+{
+	return !is_change_log_has_changes(state->source_id, state->sync_id,
+									  state->position, snapshot);
+}
+
+/* Is enough of what was found on its way? */
+static bool
+must_wait(IsScan *scan, const IsSyncState *state)
+{
+	if (scan->in_piece >= scan->piece_rows)
+	{
+		scan->ahead[scan->nahead++] =
+			MemoryContextStrdup(scan->context, is_change_log_snapshot());
+		scan->in_piece = 0;
+	}
+	while (scan->nahead > 0 && is_passed(state, scan->ahead[0]))
+	{
+		pfree(scan->ahead[0]);
+		memmove(scan->ahead, scan->ahead + 1, --scan->nahead * sizeof(char *));
+	}
+	return scan->nahead == PIECES_AHEAD;
+}
+
+static void
+feed(IsScan *scan, const Request *request, List *keys)
+{
+	char		op = request->force ? IS_OP_FORCE : IS_OP_BACKFILL;
+	Datum	   *elems = palloc_array(Datum, list_length(keys) + 1);
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, keys)
+		elems[n++] = CStringGetTextDatum(lfirst(lc));
+	if (n > 0)
+		is_change_log_append(scan->sync->source.source_id, scan->sync_id, &op, 1,
+							 construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT), n);
+	scan->in_piece += n;
+	is_capture_wake_on_commit();
+}
+
+/* ----------------------------------------------------------------
+ * Steps
+ * ----------------------------------------------------------------
+ */
+
+static void
+take_row(const IsScan *scan, const Request *request, const IsRow *row,
+		 const IsMemory *memory, Progress *progress)
+{
+	IsCircumstances circumstances = {.update_only = scan->update_only};
+	IsFate		fate = IS_FATE_PENDING;
+	IsDecision	decision = is_decide(scan->sync, row, memory, &circumstances, &fate);
+	bool		in_question = true;
+
+	progress->seen++;
+	if (!row->found && (row->left ? request->condition != NULL : true))
+		in_question = false;	/* nothing that was asked for, or gone since */
+	else if (decision != IS_DECISION_NOTE || (request->force && row->found && !row->problem))
+		in_question = true;
+	else if (fate == IS_FATE_UNCHANGED)
+	{
+		progress->unchanged++;
+		in_question = false;
+	}
+	else if (fate == IS_FATE_SKIPPED || (fate == IS_FATE_LEFT && memory->state == 0))
+	{
+		progress->skipped++;
+		in_question = false;
+	}
+	else if (fate == IS_FATE_REJECTED && memory->failed)
+	{
+		progress->failed++;		/* as is known */
+		in_question = false;
+	}
+	if (in_question)
+		progress->keys = lappend(progress->keys, unconstify(char *, row->key));
+}
+
+/* The next rows.  Returns the last key, or NULL if there are no more. */
+static const char *
+read_rows(IsScan *scan, const Request *request, Progress *progress)
+{
+	List	   *keys = is_render_walk_keys(scan->renderer, request->after, NULL, CHUNK_ROWS);
+	int			n = list_length(keys);
+	const char **key_array = palloc_array(const char *, n + 1);
+	IsRow	   *rows = palloc_array(IsRow, n + 1);
+	IsMemory   *memory = palloc_array(IsMemory, n + 1);
+
+	if (n == 0)
+		return NULL;
+	for (int i = 0; i < n; i++)
+		key_array[i] = list_nth(keys, i);
+	is_render_rows(scan->renderer, key_array, n, rows);
+	is_delivery_recall(scan->sync_id, key_array, n, memory);
+	for (int i = 0; i < n; i++)
+		take_row(scan, request, &rows[i], &memory[i], progress);
+	return key_array[n - 1];
+}
+
+/*
+ * The next deliveries.  A row that seems to be gone is read again when its
+ * turn in the log has come, before anything follows from it.
+ */
+static const char *
+check_deliveries(IsScan *scan, const Request *request, Progress *progress)
+{
+	List	   *keys = is_delivery_walk_keys(scan->sync_id, request->after, CHUNK_ROWS);
+	int			n = list_length(keys);
+	const char **key_array = palloc_array(const char *, n + 1);
+	bool	   *present = palloc_array(bool, n + 1);
+
+	if (n == 0)
+		return NULL;
+	for (int i = 0; i < n; i++)
+		key_array[i] = list_nth(keys, i);
+	is_render_find(scan->renderer, key_array, n, present);
+	for (int i = 0; i < n; i++)
+		if (!present[i])
+		{
+			progress->keys = lappend(progress->keys, unconstify(char *, key_array[i]));
+			progress->vanished++;
+		}
+	return key_array[n - 1];
+}
+
+/* In a transaction; what is written is one short part of it at its end. */
+static IsScanStep
+do_step(IsScan *scan)
+{
+	IsSyncState *state = is_state_load(scan->sync_id, false);
+	Request    *request = state ? load_request(scan->sync_id) : NULL;
+	Progress	progress = {0};
+	const char *last;
+
+	if (request == NULL)
+		return IS_SCAN_DONE;
+	if (request->phase == PHASE_WAITING ? !is_passed(state, request->fence) :
+		must_wait(scan, state))
+		return IS_SCAN_WAIT;
+	if (scan->renderer == NULL || scan->sync->version != state->version ||
+		scan->scan_id != request->scan_id)
+		load_definition(scan, request);
+
+	if (request->phase == PHASE_WAITING)
+	{
+		if (lock_request(scan, request))
+			save_phase(scan, PHASE_READING, is_source_estimate(scan->sync));
+		return IS_SCAN_MORE;
+	}
+
+	last = request->phase == PHASE_READING ?
+		read_rows(scan, request, &progress) :
+		check_deliveries(scan, request, &progress);
+	if (!lock_request(scan, request))
+		return IS_SCAN_MORE;
+	if (last != NULL)
+	{
+		feed(scan, request, progress.keys);
+		save_progress(scan, last, &progress);
+		return IS_SCAN_MORE;
+	}
+
+	/* Of rows that were not asked for it is not asked whether they are gone. */
+	if (request->phase == PHASE_READING && request->condition == NULL)
+	{
+		save_phase(scan, PHASE_CHECKING, 0);
+		return IS_SCAN_MORE;
+	}
+	(void) is_scan_cancel(scan->sync_id);
+	is_capture_wake_on_commit();
+	return IS_SCAN_DONE;
+}
+
+IsScanStep
+is_scan_step(IsScan *scan)
+{
+	MemoryContext old;
+	IsScanStep	result;
+
+	MemoryContextReset(scan->step_context);
+	old = MemoryContextSwitchTo(scan->step_context);
+	is_txn_begin();
+	result = do_step(scan);
+	is_txn_commit();
+	MemoryContextSwitchTo(old);
+	return result;
+}

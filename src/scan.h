@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * scan.h
+ *	  Comparing: finding, by a walk over a source, what Iterable does not have
+ *	  as the source has it.
+ *
+ * A scan reads the rows chunk by chunk, in the order of the unique index, each
+ * in a short transaction of its own, and compares them with the deliveries.
+ * What differs it puts into the change log, for its sync alone: so that takes
+ * the one way that everything takes, and shares its order and its safety.
+ * Then it walks the deliveries for rows that are gone.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#ifndef IS_SCAN_H
+#define IS_SCAN_H
+
+#include "postgres.h"
+
+/*
+ * Ask for a scan of a sync that has state, in the caller's transaction as the
+ * extension's owner.  One that is under way begins anew; if either concerns
+ * all rows, or is forced, so is the new one.  condition: deparsed, over the
+ * columns of a row, or NULL for all rows; force: send them also if Iterable
+ * has them; reason: constant words for people.
+ */
+extern void is_scan_request(int32 sync_id, const char *condition, bool force,
+							const char *reason);
+
+/* Take a request back; false if there was none.  As above. */
+extern bool is_scan_cancel(int32 sync_id);
+
+typedef struct IsScan IsScan;
+
+typedef enum IsScanStep
+{
+	IS_SCAN_MORE,				/* call again */
+	IS_SCAN_WAIT,				/* call again when what it has found is sent */
+	IS_SCAN_DONE
+} IsScanStep;
+
+/*
+ * Take up the scan of a sync: NULL if another session is at it.  Lives in a
+ * context below CurrentMemoryContext.  Call all of these outside of a
+ * transaction of the engine.  Errors pass through; what is recorded stays, and
+ * another session can go on from there.
+ */
+extern IsScan *is_scan_create(int32 sync_id);
+extern IsScanStep is_scan_step(IsScan *scan);
+extern void is_scan_free(IsScan *scan);
+
+#endif							/* IS_SCAN_H */
