@@ -109,6 +109,8 @@ CREATE TABLE iterable.sync_scan (
 	fence pg_snapshot NOT NULL,
 	condition text,
 	force boolean NOT NULL,
+	reading boolean NOT NULL,
+	checking boolean NOT NULL,
 	reason text NOT NULL,
 	phase "char" NOT NULL DEFAULT 'w',
 	requested_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
@@ -125,13 +127,20 @@ CREATE TABLE iterable.sync_scan (
 COMMENT ON TABLE iterable.sync_scan IS 'walks over sources that are asked for or under way; a row goes when its scan is done, and what it has found is in the change log';
 COMMENT ON COLUMN iterable.sync_scan.scan_id IS 'another one when the scan begins anew';
 COMMENT ON COLUMN iterable.sync_scan.fence IS 'what is visible here must have its verdicts before the scan begins';
+COMMENT ON COLUMN iterable.sync_scan.reading IS 'the rows (for which condition is true) are looked at';
+COMMENT ON COLUMN iterable.sync_scan.checking IS 'it is looked for deliveries whose rows are gone';
 COMMENT ON COLUMN iterable.sync_scan.phase IS 'w waiting, r reading the rows, c checking the deliveries';
 COMMENT ON COLUMN iterable.sync_scan.after_key IS 'last key of the phase that is done';
 
 CREATE TABLE iterable.source_state (
 	source_id integer PRIMARY KEY REFERENCES iterable.source ON DELETE CASCADE,
 	relid oid NOT NULL,
-	fingerprint bigint NOT NULL
+	fingerprint bigint NOT NULL,
+	parts oid[] NOT NULL,
+	files oid[] NOT NULL
 );
 COMMENT ON TABLE iterable.source_state IS 'the relation that bore the name of a source when its triggers were last looked at';
-COMMENT ON COLUMN iterable.source_state.fingerprint IS 'of the relation and its partitions';
+COMMENT ON COLUMN iterable.source_state.relid IS '0: rows were read from a relation that was not this one';
+COMMENT ON COLUMN iterable.source_state.fingerprint IS 'of the triggers and of the columns that they read';
+COMMENT ON COLUMN iterable.source_state.parts IS 'its partitions';
+COMMENT ON COLUMN iterable.source_state.files IS 'the storage of each of them';

@@ -276,8 +276,7 @@ iterable_enable_sync(PG_FUNCTION_ARGS)
 	if (first || apply == IS_APPLY_BACKFILL)
 		warn(sync, relation, apply);
 
-	is_source_put_triggers(sync);
-	is_source_watch_remember(sync);
+	is_source_watch_put(sync);
 	if (first)
 		is_config_start_state(sync);
 	else if (!sync->enabled)

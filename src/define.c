@@ -466,10 +466,7 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 	if (is_another(old, sync))
 		forget_rows(sync);
 	if (here)
-	{
-		is_source_put_triggers(sync);
-		is_source_watch_remember(sync);
-	}
+		is_source_watch_put(sync);
 
 	/*
 	 * A run of before, which may have a request under way, must not record

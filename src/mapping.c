@@ -23,6 +23,7 @@
 #include "hint.h"
 #include "layout.h"
 #include "source.h"
+#include "source_watch.h"
 #include "time_zone.h"
 
 PG_FUNCTION_INFO_V1(iterable_add_mapping);
@@ -231,7 +232,7 @@ is_mapping_end_change(const IsSync *sync, IsApply apply, bool reads_more)
 		IsSync	   *now = is_catalog_get_sync_by_id(sync->sync_id);
 
 		if (reads_more)
-			is_source_put_triggers(now);
+			is_source_watch_put(now);
 		if (apply == IS_APPLY_BACKFILL)
 			is_config_start_backfill(now, NULL, false);
 	}

@@ -133,6 +133,25 @@ build_presence_query(const IsRelation *relation, const char *filter)
 	return sql.data;
 }
 
+void
+is_renderer_note(IsRenderer *renderer, const IsRelation *relation)
+{
+	if (OidIsValid(renderer->relid) && renderer->relid != relation->relid)
+		renderer->mixed = true;
+	renderer->relid = relation->relid;
+}
+
+bool
+is_render_kept_to(IsRenderer *renderer, Oid relid)
+{
+	bool		result = !renderer->mixed &&
+		(!OidIsValid(renderer->relid) || renderer->relid == relid);
+
+	renderer->relid = InvalidOid;
+	renderer->mixed = false;
+	return result;
+}
+
 /* There are no arrays of varchar's own that would be compared as such. */
 Oid
 is_renderer_key_type(const IsKeyColumn *key)
@@ -565,6 +584,7 @@ render_rows(const IsRelation *relation, void *arg)
 	char	   *sql = build_query(renderer, relation);
 	Query	   *query = analyze(renderer, relation, sql);
 
+	is_renderer_note(renderer, relation);
 	rendering->relation = relation;
 	rendering->sql = sql;
 	rendering->plan = is_reading_plan(query, sql, NULL);
@@ -643,6 +663,7 @@ find_rows(const IsRelation *relation, void *arg)
 	Query	   *query = is_reading_analyze(sql, relation, array_types(relation),
 										   relation->nkeys);
 
+	is_renderer_note(rendering->renderer, relation);
 	rendering->relation = relation;
 	rendering->sql = sql;
 	rendering->plan = is_reading_plan(query, sql, NULL);

@@ -86,6 +86,9 @@ extern void is_render_rows(IsRenderer *renderer, const char **keys, int n,
 extern void is_render_find(IsRenderer *renderer, const char **keys, int n,
 						   bool *found);
 
+/* Is this the relation that all rows were in that were read since the last call? */
+extern bool is_render_kept_to(IsRenderer *renderer, Oid relid);
+
 /*
  * Keys in the order of the unique index, after "after" (NULL: from the first)
  * up to and including "until" (NULL: the last): at most max, as a List of

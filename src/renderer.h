@@ -14,12 +14,15 @@
 
 #include "layout.h"
 #include "render.h"
+#include "source.h"
 
 struct IsRenderer
 {
 	MemoryContext context;
 	const IsSync *sync;
 	IsProjectType project_type;
+	Oid			relid;			/* that was read last */
+	bool		mixed;			/* and others before */
 	int			max_payload;	/* bytes */
 	const char *suffix;			/* what every payload ends with */
 	List	   *mappings;		/* of IsMapping * */
@@ -34,5 +37,8 @@ struct IsRenderer
 
 /* Type of a parameter that is compared with a key column. */
 extern Oid	is_renderer_key_type(const IsKeyColumn *key);
+
+/* This relation is being read now. */
+extern void is_renderer_note(IsRenderer *renderer, const IsRelation *relation);
 
 #endif							/* IS_RENDERER_H */

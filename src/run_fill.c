@@ -99,7 +99,9 @@ read_keys(IsRun *run, IsChunk *chunk, int max)
 		if (change.op == IS_OP_LOST)
 			run->look_at_all = true;
 
-		/* TRUNCATE removes rows only: there is nothing to send for it. */
+		/* TRUNCATE removes rows only: nothing is sent for it. */
+		if (change.op == IS_OP_TRUNCATE)
+			run->truncated = true;
 		if (change.key != NULL && !done_ahead(run, place))
 		{
 			KeyEntry   *entry;
@@ -126,7 +128,7 @@ read_keys(IsRun *run, IsChunk *chunk, int max)
 
 /* Read, render and recall the next stretch of the window. */
 static void
-read_chunk(IsRun *run)
+read_chunk(IsRun *run, const IsSyncState *now)
 {
 	MemoryContext context = AllocSetContextCreate(run->context, "iterable_sync chunk",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -143,6 +145,11 @@ read_chunk(IsRun *run)
 	{
 		is_render_rows(run->renderer, chunk->keys, chunk->n, chunk->rows);
 		is_delivery_recall(run->sync_id, chunk->keys, chunk->n, chunk->memory);
+
+		/* as the one that is watched now, which may be another since */
+		if (OidIsValid(now->source_relid) &&
+			!is_render_kept_to(run->renderer, now->source_relid))
+			run->astray_from = now->source_relid;
 	}
 	MemoryContextSwitchTo(old);
 
@@ -255,7 +262,7 @@ is_run_fill(IsRun *run)
 	if (now->version != run->sync->version)
 		is_run_load_definition(run);
 	if (run->chunk == NULL && !run->window_read)
-		read_chunk(run);
+		read_chunk(run, now);
 	if (run->chunk && run->chunk->recall)
 		recall_again(run);
 	if (run->filling == NULL)

@@ -61,6 +61,8 @@ struct IsRun
 	bool		window_read;	/* to its end */
 	bool		resumed;		/* an earlier run left it open */
 	bool		look_at_all;	/* it has changes without a key */
+	bool		truncated;		/* the source was truncated */
+	Oid			astray_from;	/* rows were read from another one than this */
 	int64		run_id;
 	TimestampTz run_started_at;
 	IsChunk    *chunk;
@@ -121,10 +123,13 @@ extern void is_run_check_state(const IsRun *run, const IsSyncState *now);
 
 /*
  * run_window.c: resume the window that an earlier run left open, or open one
- * if there is anything to do; finish one (in the transaction that records its
+ * if there is anything to do; ask for a scan if what was read calls for one
+ * (in the transaction that records it as done, or a crash would lose it: what
+ * is done is not read again); finish one (in the transaction that records its
  * last batch).
  */
 extern bool is_run_start_window(IsRun *run);
+extern void is_run_ask_for_scan(IsRun *run);
 extern void is_run_finish_window(IsRun *run);
 
 /*

@@ -22,9 +22,12 @@
 #include "catalog.h"
 #include "config.h"
 #include "http.h"
+#include "iterable_sync.h"
+#include "reading.h"
 #include "run.h"
 #include "scan.h"
 #include "schedule.h"
+#include "source_watch.h"
 #include "state.h"
 #include "txn.h"
 
@@ -58,18 +61,60 @@ advance_scan(IsScan **scan, int32 sync_id)
 	return 0;
 }
 
+static void
+look(void *arg)
+{
+	IsSync	   *sync = is_catalog_get_sync_by_id(*(int32 *) arg);
+
+	if (sync != NULL)
+		(void) is_source_watch_look(sync);
+}
+
+/*
+ * What the worker does every now and then: there may be none.  What is in the
+ * log can be sent also if the triggers cannot be put now.
+ */
+static void
+watch_source(int32 sync_id)
+{
+	ErrorData  *error;
+
+	is_txn_begin();
+	error = is_reading_try(look, &sync_id);
+	if (error && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	if (error)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("it was not looked whether the source has been replaced: %s",
+						error->message),
+				 error->hint ? errhint("%s", error->hint) : 0));
+	is_txn_commit();
+}
+
 /* Run until nothing is left; everything that is pending at the start is. */
 static void
 run_to_the_end(IsRun *run, IsHttp *http, int32 sync_id, IsScan **scan)
 {
 	TimestampTz trouble_since = 0;
+	TimestampTz watched_at = 0;
 
 	for (;;)
 	{
-		int64		wait = is_run_advance(run, false);
-		const char *trouble = is_run_trouble(run);
+		int64		wait;
+		const char *trouble;
 		IsHttpAnswer *answer;
-		long		wait_ms = wait < 0 ? 1000 : (long) ((wait + 999) / 1000);
+		long		wait_ms;
+
+		if (TimestampDifferenceExceeds(watched_at, GetCurrentTimestamp(),
+									   is_rescan_interval * 1000))
+		{
+			watch_source(sync_id);
+			watched_at = GetCurrentTimestamp();
+		}
+		wait = is_run_advance(run, false);
+		trouble = is_run_trouble(run);
+		wait_ms = wait < 0 ? 1000 : (long) ((wait + 999) / 1000);
 
 		if (is_run_scanning(run))
 			wait_ms = Min(wait_ms, advance_scan(scan, sync_id));

@@ -85,7 +85,10 @@ is_run_record(IsRun *run, IsBatch *batch)
 	if (last)
 		is_run_finish_window(run);
 	else if (is_run_batch_done(batch))
+	{
+		is_run_ask_for_scan(run);
 		is_state_advance(run->sync_id, done, ahead, nahead);
+	}
 	if (run->setbacks == 0 && run->reported)
 	{
 		is_state_clear_trouble(run->sync_id);

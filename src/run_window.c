@@ -17,6 +17,7 @@
 #include "run_internal.h"
 #include "scan.h"
 #include "schedule.h"
+#include "source_watch.h"
 #include "txn.h"
 
 /* A run of a continuous sync lasts at most about this long, in ms. */
@@ -169,15 +170,27 @@ is_run_start_window(IsRun *run)
 	return true;
 }
 
+void
+is_run_ask_for_scan(IsRun *run)
+{
+	if (run->look_at_all)
+		is_scan_request(run->sync_id, NULL, false,
+						"which rows have changed could not be captured");
+	else if (run->truncated)
+		is_scan_request_check(run->sync_id, "the source was truncated");
+	if (OidIsValid(run->astray_from))
+		is_source_watch_doubt(run->sync->source.source_id, run->astray_from);
+	run->look_at_all = false;
+	run->truncated = false;
+	run->astray_from = InvalidOid;
+}
+
 /* Everything of the window is done (in a transaction, with the last record). */
 void
 is_run_finish_window(IsRun *run)
 {
 	is_state_close_window(run->sync_id);
-	if (run->look_at_all)
-		is_scan_request(run->sync_id, NULL, false,
-						"which rows have changed could not be captured");
-	run->look_at_all = false;
+	is_run_ask_for_scan(run);
 	is_state_clear_trouble(run->sync_id);
 	if (is_schedule_continuous(run->state->schedule) &&
 		TimestampDifferenceExceeds(run->run_started_at, GetCurrentTimestamp(), RUN_MS))

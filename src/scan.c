@@ -58,6 +58,8 @@ typedef struct Request
 	char	   *fence;
 	char	   *condition;
 	bool		force;
+	bool		reading;
+	bool		checking;
 	Phase		phase;
 	char	   *after;			/* last key that is done, or NULL */
 } Request;
@@ -107,28 +109,47 @@ run(IsQuery *query, Datum *values, const char *nulls)
 	return n;
 }
 
-void
-is_scan_request(int32 sync_id, const char *condition, bool force, const char *reason)
+static void
+request_scan(int32 sync_id, const char *condition, bool force, bool reading,
+			 bool checking, const char *reason)
 {
 	static IsQuery query = IS_QUERY(
-		"INSERT INTO iterable.sync_scan AS s (sync_id, fence, condition, force, reason) "
-		"VALUES ($1, $2::pg_catalog.pg_snapshot, $3, $4, $5) "
+		"INSERT INTO iterable.sync_scan AS s "
+		"(sync_id, fence, condition, force, reading, checking, reason) "
+		"VALUES ($1, $2::pg_catalog.pg_snapshot, $3, $4, $5, $6, $7) "
 		"ON CONFLICT (sync_id) DO UPDATE SET scan_id = DEFAULT, fence = EXCLUDED.fence, "
-		"condition = CASE WHEN s.condition OPERATOR(pg_catalog.=) EXCLUDED.condition "
+		"condition = CASE WHEN NOT s.reading THEN EXCLUDED.condition "
+		"WHEN NOT EXCLUDED.reading OR s.condition OPERATOR(pg_catalog.=) EXCLUDED.condition "
 		"THEN s.condition END, force = s.force OR EXCLUDED.force, "
+		"reading = s.reading OR EXCLUDED.reading, checking = s.checking OR EXCLUDED.checking, "
 		"reason = EXCLUDED.reason, phase = DEFAULT, requested_at = DEFAULT, "
 		"started_at = NULL, after_key = NULL, rows_seen = 0, to_send = 0, unchanged = 0, "
 		"skipped = 0, failed = 0, vanished = 0, rows_estimated = NULL",
-		5, INT4OID, TEXTOID, TEXTOID, BOOLOID, TEXTOID
+		7, INT4OID, TEXTOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID, TEXTOID
 	);
-	Datum		values[5];
+	Datum		values[7];
 
 	values[0] = Int32GetDatum(sync_id);
 	values[1] = CStringGetTextDatum(is_change_log_snapshot());
 	values[2] = condition ? CStringGetTextDatum(condition) : (Datum) 0;
 	values[3] = BoolGetDatum(force);
-	values[4] = CStringGetTextDatum(reason);
-	(void) run(&query, values, condition ? "     " : "  n  ");
+	values[4] = BoolGetDatum(reading);
+	values[5] = BoolGetDatum(checking);
+	values[6] = CStringGetTextDatum(reason);
+	(void) run(&query, values, condition ? NULL : "  n    ");
+}
+
+void
+is_scan_request(int32 sync_id, const char *condition, bool force, const char *reason)
+{
+	/* Of rows that were not asked for it is not asked whether they are gone. */
+	request_scan(sync_id, condition, force, true, condition == NULL, reason);
+}
+
+void
+is_scan_request_check(int32 sync_id, const char *reason)
+{
+	request_scan(sync_id, NULL, false, false, true, reason);
 }
 
 bool
@@ -147,7 +168,8 @@ static Request *
 load_request(int32 sync_id)
 {
 	static IsQuery query = IS_QUERY(
-		"SELECT scan_id, fence::pg_catalog.text, condition, force, phase, after_key "
+		"SELECT scan_id, fence::pg_catalog.text, condition, force, phase, after_key, "
+		"reading, checking "
 		"FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1",
 		1, INT4OID
 	);
@@ -169,6 +191,8 @@ load_request(int32 sync_id)
 		letter = DatumGetChar(is_query_value(0, 5, &isnull));
 		request->phase = (Phase) (strchr(phase_letters, letter) - phase_letters);
 		request->after = is_query_text(0, 6, context);
+		request->reading = DatumGetBool(is_query_value(0, 7, &isnull));
+		request->checking = DatumGetBool(is_query_value(0, 8, &isnull));
 	}
 	SPI_finish();
 	return request;
@@ -281,7 +305,9 @@ load_definition(IsScan *scan, const Request *request)
 	connection = is_connection_describe(scan->sync->connection, scan->sync->owner);
 	scan->update_only = connection->update_only;
 	scan->narrowed = *scan->sync;
-	if (request->condition && scan->sync->filter)
+	if (request->phase == PHASE_CHECKING)
+		;						/* a delivery of any row */
+	else if (request->condition && scan->sync->filter)
 		scan->narrowed.filter = psprintf("(%s) AND (%s)", scan->sync->filter,
 										 request->condition);
 	else if (request->condition)
@@ -442,13 +468,20 @@ do_step(IsScan *scan)
 	if (request->phase == PHASE_WAITING)
 	{
 		if (lock_request(scan, request))
-			save_phase(scan, PHASE_READING, is_source_estimate(scan->sync));
+			save_phase(scan, request->reading ? PHASE_READING : PHASE_CHECKING,
+					   request->reading ? is_source_estimate(scan->sync) : -1);
+		scan->renderer = NULL;
 		return IS_SCAN_MORE;
 	}
 
 	last = request->phase == PHASE_READING ?
 		read_rows(scan, request, &progress) :
 		check_deliveries(scan, request, &progress);
+
+	/* Another relation: wait until it has been looked at, then begin anew. */
+	if (OidIsValid(state->source_relid) &&
+		!is_render_kept_to(scan->renderer, state->source_relid))
+		return IS_SCAN_WAIT;
 	if (!lock_request(scan, request))
 		return IS_SCAN_MORE;
 	if (last != NULL)
@@ -458,10 +491,10 @@ do_step(IsScan *scan)
 		return IS_SCAN_MORE;
 	}
 
-	/* Of rows that were not asked for it is not asked whether they are gone. */
-	if (request->phase == PHASE_READING && request->condition == NULL)
+	if (request->phase == PHASE_READING && request->checking)
 	{
 		save_phase(scan, PHASE_CHECKING, 0);
+		scan->renderer = NULL;
 		return IS_SCAN_MORE;
 	}
 	(void) is_scan_cancel(scan->sync_id);

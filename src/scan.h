@@ -28,6 +28,12 @@
 extern void is_scan_request(int32 sync_id, const char *condition, bool force,
 							const char *reason);
 
+/*
+ * The same, but only for deliveries whose rows are gone: nothing is sent
+ * because of it.
+ */
+extern void is_scan_request_check(int32 sync_id, const char *reason);
+
 /* Take a request back; false if there was none.  As above. */
 extern bool is_scan_cancel(int32 sync_id);
 

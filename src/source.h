@@ -67,8 +67,18 @@ extern int64 is_source_estimate(const IsSync *sync);
 /* Ids of the syncs of a source that have state, as a List of int in order. */
 extern List *is_source_syncs(int32 source_id);
 
-/* Has the source of a sync its triggers, as they should be, and enabled? */
+/*
+ * Do the triggers of a sync's source, and their clones on partitions, capture
+ * all that they should?
+ */
 extern bool is_source_triggers_right(const IsSync *sync);
+
+/*
+ * A number that is another one when the triggers on a relation were touched,
+ * or when a column that they read is another one or of another type.  whole: no
+ * such column is gone; else the triggers capture every change.
+ */
+extern int64 is_source_triggers_print(const IsSync *sync, Oid relid, bool *whole);
 
 /*
  * Put the capture triggers of a sync's source on its relation, or bring their
@@ -79,6 +89,13 @@ extern bool is_source_triggers_right(const IsSync *sync);
  * keep it locked.  Errors of is_source_resolve().
  */
 extern void is_source_put_triggers(const IsSync *sync);
+
+/*
+ * Take the triggers of a sync's source off relations that bear its name no
+ * more, as their owners, where the sync's owner has these rights and nobody
+ * uses the relation.
+ */
+extern void is_source_drop_old_triggers(const IsSync *sync);
 
 /*
  * Take the triggers of a source off, wherever they stand, if no sync with

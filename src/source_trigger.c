@@ -24,13 +24,16 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "nodes/value.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -326,22 +329,45 @@ watched_literal(const IsSync *sync, Oid relid)
  * ----------------------------------------------------------------
  */
 
+typedef struct FoundTrigger
+{
+	Oid			oid;
+	TransactionId xmin;			/* of its row: another one when it was touched */
+	bool		plain;			/* ours, of this type, for all columns and rows */
+	bool		always;
+	char	   *args[3];		/* NULL where it has none */
+} FoundTrigger;
+
+static void
+take_arguments(FoundTrigger *found, bytea *tgargs)
+{
+	const char *next = VARDATA_ANY(tgargs);
+	const char *end = next + VARSIZE_ANY_EXHDR(tgargs);
+
+	for (int i = 0; i < (int) lengthof(found->args) && next < end; i++)
+	{
+		found->args[i] = pstrdup(next);
+		next += strlen(next) + 1;
+	}
+	if (next != end)
+		found->plain = false;
+}
+
 /*
- * Does the relation have this trigger, with these arguments and ENABLE
- * ALWAYS?  Reads the catalog alone and takes no lock on the relation.
+ * Our trigger on a relation, or NULL.  Reads the catalog alone and takes no
+ * lock on the relation.
  */
-static bool
-is_trigger_right(Oid relid, const char *name, int16 type, Oid function,
-				 const char *const *args, int nargs)
+static FoundTrigger *
+find_trigger(Oid relid, int32 source_id, int16 type, Oid function)
 {
 	Relation	pg_trigger = table_open(TriggerRelationId, AccessShareLock);
 	NameData	tgname;
 	ScanKeyData key[2];
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	bool		right = false;
+	FoundTrigger *found = NULL;
 
-	namestrcpy(&tgname, name);
+	namestrcpy(&tgname, trigger_name(source_id, type));
 	ScanKeyInit(&key[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
 	ScanKeyInit(&key[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber,
@@ -353,28 +379,108 @@ is_trigger_right(Oid relid, const char *name, int16 type, Oid function,
 	{
 		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
 		bool		isnull;
-		bytea	   *tgargs =
-			DatumGetByteaPP(fastgetattr(tuple, Anum_pg_trigger_tgargs,
-										RelationGetDescr(pg_trigger), &isnull));
-		StringInfoData expected;
 
-		initStringInfo(&expected);
-		for (int i = 0; i < nargs; i++)
-			appendBinaryStringInfo(&expected, args[i], strlen(args[i]) + 1);
-
-		right = form->tgfoid == function &&
+		found = palloc0_object(FoundTrigger);
+		found->oid = form->oid;
+		found->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+		found->plain = form->tgfoid == function &&
 			form->tgtype == type &&
-			form->tgenabled == TRIGGER_FIRES_ALWAYS &&
 			form->tgattr.dim1 == 0 &&
 			heap_attisnull(tuple, Anum_pg_trigger_tgqual,
-						   RelationGetDescr(pg_trigger)) &&
-			form->tgnargs == nargs &&
-			VARSIZE_ANY_EXHDR(tgargs) == (Size) expected.len &&
-			memcmp(VARDATA_ANY(tgargs), expected.data, expected.len) == 0;
+						   RelationGetDescr(pg_trigger));
+		found->always = form->tgenabled == TRIGGER_FIRES_ALWAYS;
+		take_arguments(found,
+					   DatumGetByteaPP(fastgetattr(tuple, Anum_pg_trigger_tgargs,
+												   RelationGetDescr(pg_trigger), &isnull)));
 	}
 	systable_endscan(scan);
 	table_close(pg_trigger, AccessShareLock);
-	return right;
+	return found;
+}
+
+static List *
+parse_names(const char *literal)
+{
+	ArrayType  *array =
+		DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN, pstrdup(literal),
+												TEXTOID, -1));
+	Datum	   *elems;
+	int			n;
+	List	   *names = NIL;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elems, NULL, &n);
+	for (int i = 0; i < n; i++)
+		names = lappend(names, makeString(TextDatumGetCString(elems[i])));
+	return names;
+}
+
+/*
+ * Does a trigger that watches these columns capture all that one would that
+ * watches those?  If a column of its is gone it captures everything, and goes
+ * back to what it did when the column does: so nothing needs to be done about
+ * a column that is renamed.
+ */
+static bool
+is_covered(Oid relid, const char *watched, const char *needed)
+{
+	List	   *names;
+	ListCell   *lc;
+
+	if (strcmp(watched, "*") == 0)
+		return true;
+	names = parse_names(watched);
+	foreach(lc, names)
+		if (get_attnum(relid, strVal(lfirst(lc))) <= 0)
+			return true;
+	return strcmp(needed, "*") != 0 &&
+		list_difference(parse_names(needed), names) == NIL;
+}
+
+/*
+ * A partition has a clone of the row trigger, which ALTER TABLE of the
+ * partition alone can disable.
+ */
+static bool
+are_clones_right(Oid relid, int32 source_id, Oid function)
+{
+	ListCell   *lc;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		return true;
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		FoundTrigger *clone;
+
+		if (lfirst_oid(lc) == relid)
+			continue;
+		clone = find_trigger(lfirst_oid(lc), source_id, ROW_TYPE, function);
+		if (clone == NULL || !clone->plain || !clone->always)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Is there nothing to be done about a trigger?  exact: not even that it
+ * watches columns that it need not.
+ */
+static bool
+is_trigger_right(const IsSync *sync, const IsRelation *relation, int16 type,
+				 const char *watched, bool exact)
+{
+	int32		source_id = sync->source.source_id;
+	Oid			function = capture_function();
+	FoundTrigger *found = find_trigger(relation->relid, source_id, type, function);
+
+	if (found == NULL || !found->plain || !found->always || found->args[2] == NULL)
+		return false;
+	if (strcmp(found->args[0], psprintf("%d", source_id)) != 0 ||
+		strcmp(found->args[1], names_literal(sync->source.key_columns)) != 0)
+		return false;
+	if (exact ? strcmp(found->args[2], watched) != 0 :
+		!is_covered(relation->relid, found->args[2], watched))
+		return false;
+	return type != ROW_TYPE || are_clones_right(relation->relid, source_id, function);
 }
 
 /* The statements that a trigger needs; none if it is right already. */
@@ -384,26 +490,21 @@ trigger_statements(const IsSync *sync, const IsRelation *relation, int16 type,
 {
 	int32		source_id = sync->source.source_id;
 	char	   *name = trigger_name(source_id, type);
-	const char *args[3];
-	Oid			function = capture_function();
 
-	args[0] = psprintf("%d", source_id);
-	args[1] = names_literal(sync->source.key_columns);
-	args[2] = watched;
-	if (is_trigger_right(relation->relid, name, type, function, args, lengthof(args)))
+	if (is_trigger_right(sync, relation, type, watched, true))
 		return NIL;
 
 	return list_make2(psprintf("CREATE OR REPLACE TRIGGER %s AFTER %s ON %s "
-							   "FOR EACH %s EXECUTE FUNCTION %s(%s, %s, %s)",
+							   "FOR EACH %s EXECUTE FUNCTION %s('%d', %s, %s)",
 							   name,
 							   type == ROW_TYPE ? "INSERT OR UPDATE OR DELETE" : "TRUNCATE",
 							   relation->qualified_name,
 							   type == ROW_TYPE ? "ROW" : "STATEMENT",
 							   quote_qualified_identifier(get_namespace_name(is_catalog_function_schema()),
 														  CAPTURE_FUNCTION),
-							   quote_literal_cstr(args[0]),
-							   quote_literal_cstr(args[1]),
-							   quote_literal_cstr(args[2])),
+							   source_id,
+							   quote_literal_cstr(names_literal(sync->source.key_columns)),
+							   quote_literal_cstr(watched)),
 
 	/*
 	 * Logical replication and session_replication_role = replica change rows
@@ -426,7 +527,64 @@ all_statements(const IsSync *sync, const IsRelation *relation)
 bool
 is_source_triggers_right(const IsSync *sync)
 {
-	return all_statements(sync, is_source_resolve(sync)) == NIL;
+	IsRelation *relation = is_source_resolve(sync);
+
+	return is_trigger_right(sync, relation, ROW_TYPE,
+							watched_literal(sync, relation->relid), false) &&
+		is_trigger_right(sync, relation, TRUNCATE_TYPE, "{}", false);
+}
+
+static uint64
+combine(uint64 hash, uint32 value)
+{
+	return hash_combine64(hash, hash_bytes_uint32_extended(value, 0));
+}
+
+static uint64
+combine_column(uint64 hash, Oid relid, const char *name, bool *whole)
+{
+	HeapTuple	tuple = SearchSysCacheAttName(relid, name);
+	Form_pg_attribute att;
+
+	hash = hash_combine64(hash, hash_bytes_extended((const unsigned char *) name,
+													strlen(name), 0));
+	if (!HeapTupleIsValid(tuple))
+	{
+		*whole = false;
+		return hash;
+	}
+	att = (Form_pg_attribute) GETSTRUCT(tuple);
+	hash = combine(hash, att->attnum);
+	hash = combine(hash, att->atttypid);
+	hash = combine(hash, att->atttypmod);
+	ReleaseSysCache(tuple);
+	return hash;
+}
+
+int64
+is_source_triggers_print(const IsSync *sync, Oid relid, bool *whole)
+{
+	static const int16 types[] = {ROW_TYPE, TRUNCATE_TYPE};
+	uint64		hash = 0;
+	ListCell   *lc;
+
+	*whole = true;
+	foreach(lc, sync->source.key_columns)
+		hash = combine_column(hash, relid, lfirst(lc), whole);
+	for (int i = 0; i < (int) lengthof(types); i++)
+	{
+		FoundTrigger *found = find_trigger(relid, sync->source.source_id, types[i],
+										   InvalidOid);
+
+		if (found == NULL)
+			continue;
+		hash = combine(combine(hash, found->oid), found->xmin);
+		if (found->args[2] == NULL || strcmp(found->args[2], "*") == 0)
+			continue;
+		foreach(lc, parse_names(found->args[2]))
+			hash = combine_column(hash, relid, strVal(lfirst(lc)), whole);
+	}
+	return (int64) hash;
 }
 
 void
@@ -479,6 +637,52 @@ relations_with_trigger(int32 source_id, int16 type)
 	return result;
 }
 
+static void
+drop_trigger(Oid relid, const char *name)
+{
+	char	   *table = get_rel_name(relid);
+
+	run_ddl(table,
+			list_make1(psprintf("DROP TRIGGER %s ON %s", name,
+								quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+														   table))));
+}
+
+void
+is_source_drop_old_triggers(const IsSync *sync)
+{
+	static const int16 types[] = {ROW_TYPE, TRUNCATE_TYPE};
+	Oid			current = is_source_resolve(sync)->relid;
+
+	for (int i = 0; i < (int) lengthof(types); i++)
+	{
+		ListCell   *lc;
+
+		foreach(lc, relations_with_trigger(sync->source.source_id, types[i]))
+		{
+			Oid			relid = lfirst_oid(lc);
+			HeapTuple	tuple;
+			Oid			owner;
+			IsUserContext save;
+
+			/* DROP TRIGGER would keep readers waiting behind it. */
+			if (relid == current ||
+				!ConditionalLockRelationOid(relid, AccessExclusiveLock))
+				continue;
+			tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+			if (!HeapTupleIsValid(tuple))
+				continue;		/* dropped just now */
+			owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+			ReleaseSysCache(tuple);
+			if (!has_privs_of_role(sync->owner, owner))
+				continue;
+			is_catalog_become(&save, owner);
+			drop_trigger(relid, trigger_name(sync->source.source_id, types[i]));
+			is_catalog_restore_user(&save);
+		}
+	}
+}
+
 bool
 is_source_drop_triggers(const IsSource *source)
 {
@@ -496,20 +700,15 @@ is_source_drop_triggers(const IsSource *source)
 		foreach(lc, relations_with_trigger(source->source_id, types[i]))
 		{
 			Oid			relid = lfirst_oid(lc);
-			char	   *table = get_rel_name(relid);
 
-			if (table == NULL)
+			if (get_rel_name(relid) == NULL)
 				continue;		/* dropped just now */
 			if (!is_class_ownercheck(relid, GetUserId()))
 			{
 				foreign = list_append_unique_oid(foreign, relid);
 				continue;
 			}
-			run_ddl(table,
-					list_make1(psprintf("DROP TRIGGER %s ON %s",
-										trigger_name(source->source_id, types[i]),
-										quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-																   table))));
+			drop_trigger(relid, trigger_name(source->source_id, types[i]));
 		}
 	}
 

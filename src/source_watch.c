@@ -6,9 +6,25 @@
  * A sync follows its source by name.  Tools that rebuild tables put a new one
  * under the name, without our triggers; loaders disable triggers, or attach
  * partitions that are full.  None of that can be captured, so it is looked
- * for: the OIDs of which the source consists, the storage of its partitions
- * (TRUNCATE of one fires no trigger of the whole), and whether all triggers
- * are there and enabled.
+ * for: which table it is, of which partitions it consists, and whether all
+ * triggers are there, enabled, and have not been touched since.
+ *
+ * Why nothing gets lost between the birth of a table and its triggers: CREATE
+ * TRIGGER waits for all who have written without one to end, and whoever
+ * writes after the commit of the trigger is captured.  The scan that the same
+ * transaction asks for takes its snapshots after that commit, so it sees what
+ * the first ones have written, and the log has the rest.
+ *
+ * Nor may the scan take a row for unchanged while a request is under way that
+ * was made of the old table.  Such a request belongs to changes that the fence
+ * of the scan covers: it is a snapshot that is taken when the name is known to
+ * belong to the new table, hence after the commit of the change of names, which
+ * in turn had to wait for whoever was reading the old table under this name.
+ * The scan begins when all that the fence shows has its verdicts.
+ *
+ * A run may have read rows from a table that bore the name only between two
+ * looks.  It compares the OID with the one that is remembered here, and if that
+ * differs forgets it; the next look takes that for a replaced table.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -19,8 +35,9 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -30,44 +47,91 @@
 #include "scan.h"
 #include "source.h"
 
-/* Which table is it, and of which partitions does it consist? */
-static int64
-fingerprint(Oid relid)
+/* Users of a table may have to queue behind us for so long. */
+#define LOCK_TIMEOUT "200ms"
+
+/* What is remembered of a source, or what it is now. */
+typedef struct Picture
 {
-	uint64		hash = hash_bytes_uint32_extended(relid, 0);
+	Oid			relid;
+	int64		print;			/* of the triggers and what they read */
+	bool		whole;			/* what they read is there */
+	int			nparts;
+	Oid		   *parts;			/* partitions, in order of their OIDs */
+	Oid		   *files;			/* and their storage: TRUNCATE of one fires no trigger */
+} Picture;
+
+static Picture *
+take_picture(const IsSync *sync, Oid relid)
+{
+	Picture    *picture = palloc0_object(Picture);
 	List	   *parts;
 	ListCell   *lc;
 
+	picture->relid = relid;
+	picture->print = is_source_triggers_print(sync, relid, &picture->whole);
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
-		return (int64) hash;
+		return picture;
 
 	parts = find_all_inheritors(relid, NoLock, NULL);
 	list_sort(parts, list_oid_cmp);
+	picture->parts = palloc_array(Oid, list_length(parts));
+	picture->files = palloc_array(Oid, list_length(parts));
 	foreach(lc, parts)
 	{
 		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(lfirst_oid(lc)));
 
 		if (!HeapTupleIsValid(tuple))
 			continue;			/* dropped just now */
-		hash = hash_combine64(hash, hash_bytes_uint32_extended(lfirst_oid(lc), 0));
-		hash = hash_combine64(hash,
-							  hash_bytes_uint32_extended(((Form_pg_class) GETSTRUCT(tuple))->relfilenode, 0));
+		picture->parts[picture->nparts] = lfirst_oid(lc);
+		picture->files[picture->nparts++] = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
 		ReleaseSysCache(tuple);
 	}
-	return (int64) hash;
+	return picture;
 }
 
+static Datum
+oid_array(const Oid *oids, int n)
+{
+	Datum	   *elems = palloc_array(Datum, n + 1);
+
+	for (int i = 0; i < n; i++)
+		elems[i] = ObjectIdGetDatum(oids[i]);
+	return PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true,
+										   TYPALIGN_INT));
+}
+
+static Oid *
+read_oids(int column, MemoryContext context, int *n)
+{
+	bool		isnull;
+	Datum	   *elems;
+	Oid		   *result;
+
+	deconstruct_array(DatumGetArrayTypeP(is_query_value(0, column, &isnull)), OIDOID,
+					  sizeof(Oid), true, TYPALIGN_INT, &elems, NULL, n);
+	result = MemoryContextAlloc(context, (*n + 1) * sizeof(Oid));
+	for (int i = 0; i < *n; i++)
+		result[i] = DatumGetObjectId(elems[i]);
+	return result;
+}
+
+/* These three run as the extension's owner. */
+
 static void
-remember(int32 source_id, Oid relid, int64 print)
+remember(int32 source_id, const Picture *picture)
 {
 	static IsQuery query = IS_QUERY(
-		"INSERT INTO iterable.source_state AS t (source_id, relid, fingerprint) "
-		"VALUES ($1, $2, $3) ON CONFLICT (source_id) DO UPDATE "
-		"SET relid = EXCLUDED.relid, fingerprint = EXCLUDED.fingerprint",
-		3, INT4OID, OIDOID, INT8OID
+		"INSERT INTO iterable.source_state AS t (source_id, relid, fingerprint, parts, files) "
+		"VALUES ($1, $2, $3, $4, $5) ON CONFLICT (source_id) DO UPDATE "
+		"SET relid = EXCLUDED.relid, fingerprint = EXCLUDED.fingerprint, "
+		"parts = EXCLUDED.parts, files = EXCLUDED.files",
+		5, INT4OID, OIDOID, INT8OID, OIDARRAYOID, OIDARRAYOID
 	);
-	Datum		values[3] = {
-		Int32GetDatum(source_id), ObjectIdGetDatum(relid), Int64GetDatum(print)
+	Datum		values[5] = {
+		Int32GetDatum(source_id), ObjectIdGetDatum(picture->relid),
+		Int64GetDatum(picture->print), oid_array(picture->parts, picture->nparts),
+		oid_array(picture->files, picture->nparts)
 	};
 
 	SPI_connect();
@@ -75,80 +139,221 @@ remember(int32 source_id, Oid relid, int64 print)
 	SPI_finish();
 }
 
-void
-is_source_watch_remember(const IsSync *sync)
+/* What was remembered, or NULL. */
+static Picture *
+recall(int32 source_id)
 {
+	static IsQuery query = IS_QUERY(
+		"SELECT relid, fingerprint, parts, files FROM iterable.source_state "
+		"WHERE source_id OPERATOR(pg_catalog.=) $1", 1, INT4OID
+	);
+	MemoryContext context = CurrentMemoryContext;
+	Datum		arg = Int32GetDatum(source_id);
+	Picture    *picture = NULL;
+
+	SPI_connect();
+	if (is_query_run(&query, &arg, NULL) == 1)
+	{
+		bool		isnull;
+
+		picture = MemoryContextAllocZero(context, sizeof(Picture));
+		picture->relid = DatumGetObjectId(is_query_value(0, 1, &isnull));
+		picture->print = DatumGetInt64(is_query_value(0, 2, &isnull));
+		picture->parts = read_oids(3, context, &picture->nparts);
+		picture->files = read_oids(4, context, &picture->nparts);
+	}
+	SPI_finish();
+	return picture;
+}
+
+void
+is_source_watch_doubt(int32 source_id, Oid relid)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.source_state SET relid = 0 "
+		"WHERE source_id OPERATOR(pg_catalog.=) $1 AND relid OPERATOR(pg_catalog.=) $2",
+		2, INT4OID, OIDOID
+	);
+	Datum		values[2] = {Int32GetDatum(source_id), ObjectIdGetDatum(relid)};
+
+	SPI_connect();
+	(void) is_query_run(&query, values, NULL);
+	SPI_finish();
+}
+
+/* ----------------------------------------------------------------
+ * Comparing
+ * ----------------------------------------------------------------
+ */
+
+static int
+find_part(const Picture *picture, Oid part)
+{
+	Oid		   *found = bsearch(&part, picture->parts, picture->nparts, sizeof(Oid),
+								oid_cmp);
+
+	return found ? found - picture->parts : -1;
+}
+
+/*
+ * May a partition that is new have rows that were not captured?  Most are made
+ * ahead of time, and empty.
+ */
+static bool
+may_have_rows(Oid part)
+{
+	Datum		size;
+	LOCAL_FCINFO(fcinfo, 2);
+
+	if (get_rel_relkind(part) == RELKIND_PARTITIONED_TABLE)
+		return false;
+	if (get_rel_relkind(part) != RELKIND_RELATION)
+		return true;
+	InitFunctionCallInfoData(*fcinfo, NULL, 2, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = ObjectIdGetDatum(part);
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = CStringGetTextDatum("main");
+	fcinfo->args[1].isnull = false;
+	size = pg_relation_size(fcinfo);
+	return !fcinfo->isnull && DatumGetInt64(size) > 0;
+}
+
+/*
+ * What has happened that no trigger has seen, in words, or NULL.  only_gone:
+ * rows can only have vanished by it.
+ */
+static const char *
+find_difference(const Picture *was, const Picture *is, bool *only_gone)
+{
+	const char *gone = NULL;
+
+	*only_gone = false;
+	if (was->relid != is->relid)
+		return "another table had the name of the source";
+	if (was->print != is->print && is->whole)
+		return "the capture triggers of the source, or what they read, were changed";
+
+	for (int i = 0; i < is->nparts; i++)
+	{
+		int			k = find_part(was, is->parts[i]);
+
+		if (k < 0 && may_have_rows(is->parts[i]))
+			return "a partition with rows was attached to the source";
+		if (k >= 0 && was->files[k] != is->files[i])
+			gone = "a partition of the source was truncated";
+	}
+	for (int i = 0; i < was->nparts; i++)
+		if (find_part(is, was->parts[i]) < 0)
+			gone = "a partition of the source was detached or dropped";
+	*only_gone = gone != NULL;
+	return gone;
+}
+
+/* As the extension's owner. */
+static void
+request_scans(const IsSync *sync, const char *reason, bool only_gone)
+{
+	ListCell   *lc;
+
+	ereport(LOG,
+			(errmsg("source \"%s.%s\" is compared with what was sent: %s",
+					sync->source.schema_name, sync->source.table_name, reason)));
+	foreach(lc, is_source_syncs(sync->source.source_id))
+	{
+		if (only_gone)
+			is_scan_request_check(lfirst_int(lc), reason);
+		else
+			is_scan_request(lfirst_int(lc), NULL, false, reason);
+	}
+	is_capture_wake_on_commit();
+}
+
+void
+is_source_watch_put(const IsSync *sync)
+{
+	int32		source_id = sync->source.source_id;
 	Oid			relid = is_source_resolve(sync)->relid;
-	int64		print = fingerprint(relid);
+	const char *reason;
+	bool		only_gone;
+	Picture    *was;
+	Picture    *before = take_picture(sync, relid);
+	Picture    *after;
 	IsUserContext save;
 
+	is_source_put_triggers(sync);
+	after = take_picture(sync, relid);
+
 	is_catalog_become_owner(&save);
-	remember(sync->source.source_id, relid, print);
+	was = recall(source_id);
+	reason = was ? find_difference(was, before, &only_gone) : NULL;
+	if (reason)
+		request_scans(sync, reason, only_gone);
+	remember(source_id, after);
 	is_catalog_restore_user(&save);
 }
 
-/* What was remembered; false if nothing is known. */
-static bool
-recall(int32 source_id, Oid *relid, int64 *print)
+/* The table is another one, or was changed: may it be a source? */
+static void
+put_as_owner(const IsSync *sync, const IsRelation *relation)
 {
-	static IsQuery query = IS_QUERY(
-		"SELECT relid, fingerprint FROM iterable.source_state "
-		"WHERE source_id OPERATOR(pg_catalog.=) $1", 1, INT4OID
-	);
-	Datum		arg = Int32GetDatum(source_id);
-	bool		known;
-	bool		isnull;
+	IsUserContext save;
 
-	SPI_connect();
-	known = is_query_run(&query, &arg, NULL) == 1;
-	if (known)
-	{
-		*relid = DatumGetObjectId(is_query_value(0, 1, &isnull));
-		*print = DatumGetInt64(is_query_value(0, 2, &isnull));
-	}
-	SPI_finish();
-	return known;
+	is_catalog_become(&save, relation->owner);
+	is_source_check(relation->relid, sync->source.key_columns);
+	is_source_put_triggers(sync);
+	is_catalog_restore_user(&save);
 }
 
-void
+bool
 is_source_watch_look(const IsSync *sync)
 {
 	int32		source_id = sync->source.source_id;
-	IsRelation *relation = is_source_resolve(sync);
-	int64		print = fingerprint(relation->relid);
-	Oid			known_relid = InvalidOid;
-	int64		known_print = 0;
-	bool		known = recall(source_id, &known_relid, &known_print);
-	bool		right = is_source_triggers_right(sync);
-	const char *reason = NULL;
-	ListCell   *lc;
+	int			nest_level = NewGUCNestLevel();
+	IsRelation *relation;
+	Picture    *was;
+	Picture    *is;
+	bool		right;
+	bool		replaced;
+	bool		only_gone = false;
+	const char *reason;
 
-	if (known && known_relid != relation->relid)
-		reason = "another table has taken the name of the source";
-	else if (!right)
-		reason = "the capture triggers of the source were missing or disabled";
-	else if (known && known_print != print)
-		reason = "the partitions of the source have changed";
-
-	if (!right)
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	relation = is_source_resolve(sync);
+	was = recall(source_id);
+	is = take_picture(sync, relation->relid);
+	right = is_source_triggers_right(sync);
+	replaced = was && was->relid != is->relid;
+	reason = was ? find_difference(was, is, &only_gone) : NULL;
+	if (!right && (reason == NULL || only_gone))
 	{
-		IsUserContext save;
+		/* of a clone, or nothing was known */
+		reason = "the capture triggers of the source were missing or disabled";
+		only_gone = false;
+	}
 
-		/* its triggers are its owner's to put */
-		is_catalog_become(&save, relation->owner);
-		is_source_put_triggers(sync);
-		is_catalog_restore_user(&save);
+	if (reason != NULL && !only_gone)
+	{
+		put_as_owner(sync, relation);
+		is = take_picture(sync, relation->relid);
 	}
 	if (reason != NULL)
-	{
-		ereport(LOG,
-				(errmsg("source \"%s.%s\" of sync \"%s\" is compared: %s",
-						sync->source.schema_name, sync->source.table_name,
-						sync->name, reason)));
-		foreach(lc, is_source_syncs(source_id))
-			is_scan_request(lfirst_int(lc), NULL, false, reason);
-		is_capture_wake_on_commit();
-	}
-	if (reason != NULL || !known)
-		remember(source_id, relation->relid, print);
+		request_scans(sync, reason, only_gone);
+	if (!is->whole && was && !replaced)
+		is->print = was->print; /* what it is to be when the column is back */
+	if (reason != NULL || was == NULL || was->nparts != is->nparts)
+		remember(source_id, is);
+	AtEOXact_GUC(true, nest_level);
+	return replaced;
+}
+
+void
+is_source_watch_tidy(const IsSync *sync)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	is_source_drop_old_triggers(sync);
+	AtEOXact_GUC(true, nest_level);
 }

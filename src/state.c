@@ -52,7 +52,9 @@ is_state_identity(void)
 	"  ON p.sync_id OPERATOR(pg_catalog.=) a.sync_id " \
 	"  WHERE s.schedule OPERATOR(pg_catalog.^@) '" IS_SCHEDULE_AFTER "' " \
 	"  AND a.name OPERATOR(pg_catalog.=) pg_catalog.substr(s.schedule, " \
-	"    pg_catalog.length('" IS_SCHEDULE_AFTER "') OPERATOR(pg_catalog.+) 1)) " \
+	"    pg_catalog.length('" IS_SCHEDULE_AFTER "') OPERATOR(pg_catalog.+) 1)), " \
+	"(SELECT w.relid FROM iterable.source_state w " \
+	"  WHERE w.source_id OPERATOR(pg_catalog.=) s.source_id) " \
 	"FROM iterable.sync_state t JOIN iterable.sync s " \
 	"ON s.sync_id OPERATOR(pg_catalog.=) t.sync_id "
 
@@ -66,6 +68,15 @@ get_int(uint64 i, int column)
 		return 0;
 	return SPI_gettypeid(SPI_tuptable->tupdesc, column) == INT8OID ?
 		DatumGetInt64(value) : DatumGetInt32(value);
+}
+
+static Oid
+get_oid(uint64 i, int column)
+{
+	bool		isnull;
+	Datum		value = is_query_value(i, column, &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(value);
 }
 
 static bool
@@ -133,6 +144,7 @@ get_state(uint64 i, MemoryContext context)
 	state->time_zone = is_query_text(i, 20, context);
 	state->state_id = get_int(i, 21);
 	state->after_finished_at = get_time(i, 22, DT_NOBEGIN);
+	state->source_relid = get_oid(i, 23);
 	return state;
 }
 

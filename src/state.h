@@ -40,6 +40,7 @@ typedef struct IsSyncState
 	char	   *name;
 	int32		version;
 	int32		source_id;
+	Oid			source_relid;	/* as last looked at; InvalidOid: never, or in doubt */
 	bool		enabled;
 	char	   *schedule;
 	char	   *time_zone;		/* of the schedule */

@@ -30,6 +30,7 @@
 typedef struct Walk
 {
 	DestReceiver dest;			/* must be first */
+	IsRenderer *renderer;
 	const char *after;
 	const char *until;
 	int			max;
@@ -187,6 +188,7 @@ run_walk(const IsRelation *relation, void *arg)
 	(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 
+	is_renderer_note(walk->renderer, relation);
 	walk->relation = relation;
 	find_order(relation, order);
 	for (int i = 0; i < relation->nkeys; i++)
@@ -229,7 +231,12 @@ List *
 is_render_walk_keys(IsRenderer *renderer, const char *after, const char *until,
 					int max)
 {
-	Walk		walk = {.after = after, .until = until, .max = max};
+	Walk		walk = {
+		.renderer = renderer,
+		.after = after,
+		.until = until,
+		.max = max
+	};
 
 	return walk_keys(renderer, &walk);
 }

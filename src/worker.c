@@ -28,9 +28,11 @@
 #include "catalog.h"
 #include "change_log.h"
 #include "compat.h"
+#include "connection.h"
 #include "http.h"
 #include "iterable_sync.h"
 #include "launcher.h"
+#include "render.h"
 #include "scan_worker.h"
 #include "schedule.h"
 #include "source_watch.h"
@@ -64,7 +66,8 @@ typedef struct Entry
 	int64		not_before;		/* after an error; µs */
 	int			errors;			/* in a row */
 	int32		version;		/* at the last error */
-	bool		unwatched;		/* that was a look at its source */
+	bool		unwatched;		/* the last look at its source has failed */
+	bool		barred;			/* and it must not run until one succeeds */
 } Entry;
 
 static int	slot;
@@ -107,6 +110,7 @@ find_entry(int32 sync_id)
 	entry = palloc0(sizeof(Entry));
 	entry->sync_id = sync_id;
 	entry->pending = true;		/* nothing is known of it yet */
+	entry->unwatched = true;
 	entries = lappend(entries, entry);
 	MemoryContextSwitchTo(old);
 	return entry;
@@ -179,7 +183,7 @@ look(void)
 static bool
 may_run(const Entry *entry)
 {
-	return entry->state != NULL && entry->state->enabled &&
+	return entry->state != NULL && entry->state->enabled && !entry->barred &&
 		strcmp(entry->state->identity, identity) == 0;
 }
 
@@ -503,25 +507,96 @@ take_answers(void)
 	}
 }
 
-/*
- * Has anything been done to the source that its triggers could not see?  Asked
- * of one sync a source.
+/* ----------------------------------------------------------------
+ * Watching
+ * ----------------------------------------------------------------
  */
-static void
-watch_source(Entry *entry, void *arg)
-{
-	IsSync	   *sync;
 
-	is_txn_begin();
-	sync = is_catalog_get_sync_by_id(entry->sync_id);
-	if (sync != NULL)
-		is_source_watch_look(sync);
-	if (entry->unwatched)
-		is_state_clear_trouble(entry->sync_id);
-	is_txn_commit();
-	entry->unwatched = false;
+/*
+ * Has anything been done to the source that its triggers could not see?
+ * Returns the error, if that is to be told.
+ */
+static ErrorData *
+watch(Entry *entry, bool look_at_source)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ErrorData  *volatile error = NULL;
+	volatile bool replaced = false;
+
+	PG_TRY();
+	{
+		IsSync	   *sync;
+
+		is_txn_begin();
+		sync = is_catalog_get_sync_by_id(entry->sync_id);
+		if (sync != NULL && look_at_source)
+			replaced = is_source_watch_look(sync);
+		is_txn_commit();
+
+		/* Does the sync still fit?  A run would ask when it has something to do. */
+		is_txn_begin();
+		sync = is_catalog_get_sync_by_id(entry->sync_id);
+		if (sync != NULL && sync->enabled)
+			is_render_destroy(is_render_create(sync,
+											   is_connection_describe(sync->connection,
+																	  sync->owner)->project_type));
+		if (entry->unwatched)
+			is_state_clear_trouble(entry->sync_id);
+		is_txn_commit();
+
+		if (replaced)
+		{
+			is_txn_begin();
+			sync = is_catalog_get_sync_by_id(entry->sync_id);
+			if (sync != NULL)
+				is_source_watch_tidy(sync);
+			is_txn_commit();
+		}
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		is_txn_abort();
+		MemoryContextSwitchTo(context);
+	}
+	PG_END_TRY();
+	return error;
 }
 
+static void
+note_watched(Entry *entry, const ErrorData *error)
+{
+	char	   *text;
+	bool		person;
+
+	if (error == NULL)
+	{
+		if (entry->barred)
+		{
+			entry->errors = 0;
+			entry->not_before = 0;
+		}
+		entry->unwatched = false;
+		entry->barred = false;
+		return;
+	}
+
+	person = is_worker_report_error(entry->sync_id, error, &text);
+	if (!entry->unwatched || entry->barred != person)
+		ereport(LOG,
+				(errmsg("sync \"%s\" is %s: %s", entry->state->name,
+						person ? "paused" : "failing", text)));
+	entry->unwatched = true;
+	entry->barred = person;
+	pfree(text);
+}
+
+/*
+ * Sources are looked at once, by the first of their syncs that can.  One that
+ * is in use by others concerns all of them.
+ */
 static void
 watch_sources(void)
 {
@@ -531,16 +606,29 @@ watch_sources(void)
 	foreach(lc, entries)
 	{
 		Entry	   *entry = lfirst(lc);
-		int			before;
+		int32		source_id;
+		ErrorData  *error;
+		ListCell   *other;
 
-		if (entry->state == NULL || strcmp(entry->state->identity, identity) != 0 ||
-			list_member_int(watched, entry->state->source_id))
+		if (entry->state == NULL || strcmp(entry->state->identity, identity) != 0)
 			continue;
-		watched = lappend_int(watched, entry->state->source_id);
-		before = entry->errors;
-		guarded(entry, watch_source, NULL);
-		if (entry->errors > before)
-			entry->unwatched = true;
+		source_id = entry->state->source_id;
+		error = watch(entry, !list_member_int(watched, source_id));
+		if (error == NULL || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			if (error == NULL)
+				watched = list_append_unique_int(watched, source_id);
+			note_watched(entry, error);
+			continue;
+		}
+
+		watched = list_append_unique_int(watched, source_id);
+		foreach(other, entries)
+		{
+			entry = lfirst(other);
+			if (entry->state != NULL && entry->state->source_id == source_id)
+				note_watched(entry, error);
+		}
 	}
 }
 
