@@ -39,6 +39,7 @@ int			is_max_scan_workers = 2;
 typedef struct ScanWorker
 {
 	int32		sync_id;		/* 0: free */
+	int64		scan_id;		/* for which it was started */
 	BackgroundWorkerHandle *handle; /* NULL: it has ended */
 	int64		not_before;
 } ScanWorker;
@@ -157,7 +158,7 @@ start(ScanWorker *place, int32 sync_id)
 }
 
 int64
-is_scan_worker_want(int32 sync_id)
+is_scan_worker_want(int32 sync_id, int64 scan_id)
 {
 	int			n = reap();
 	ScanWorker *place = find_place(sync_id);
@@ -167,8 +168,10 @@ is_scan_worker_want(int32 sync_id)
 		return -1;
 	if (place == NULL || n >= Min(is_max_scan_workers, MAX_SCAN_WORKERS))
 		return US_PER_S;
-	if (place->sync_id == sync_id && place->not_before > now)
+	if (place->sync_id == sync_id && place->scan_id == scan_id &&
+		place->not_before > now)
 		return place->not_before - now;
+	place->scan_id = scan_id;
 	return start(place, sync_id) ? -1 : RESTART_PAUSE;
 }
 

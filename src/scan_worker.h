@@ -16,11 +16,11 @@
 extern int	is_max_scan_workers;
 
 /*
- * Called by the worker of a database in each of its turns: have the scan of
- * this sync run, unless it does, or there is no process for it, which is tried
- * again later.  Returns µs until then, or -1.
+ * Called by the worker of a database in each of its turns: have this scan of
+ * this sync run, unless one does, or there is no process for it, or it has
+ * failed, which is tried again later.  Returns µs until then, or -1.
  */
-extern int64 is_scan_worker_want(int32 sync_id);
+extern int64 is_scan_worker_want(int32 sync_id, int64 scan_id);
 
 /* Nothing of this sync is to be scanned (any more). */
 extern void is_scan_worker_unwant(int32 sync_id);

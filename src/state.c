@@ -40,7 +40,7 @@ is_state_identity(void)
 	"SELECT t.sync_id, s.version, s.source_id, s.enabled, s.schedule, " \
 	"t.identity, t.\"position\", t.window_end, t.window_seq, t.window_offset, " \
 	"t.window_ahead, t.run_id, " \
-	"EXISTS (SELECT FROM iterable.sync_scan c " \
+	"(SELECT c.scan_id FROM iterable.sync_scan c " \
 	"  WHERE c.sync_id OPERATOR(pg_catalog.=) t.sync_id), " \
 	"t.run_requested, t.last_run_at, t.paused_reason, " \
 	"(SELECT f.next_at FROM iterable.sync_failure f " \
@@ -134,7 +134,8 @@ get_state(uint64 i, MemoryContext context)
 	state->done.offset = (int32) get_int(i, 10);
 	get_stretches(i, 11, context, state);
 	state->run_id = get_int(i, 12);
-	state->scanning = get_bool(i, 13);
+	state->scan_id = get_int(i, 13);
+	state->scanning = state->scan_id != 0;
 	state->run_requested = get_bool(i, 14);
 	state->last_run_at = get_time(i, 15, DT_NOBEGIN);
 	state->paused_reason = is_query_text(i, 16, context);

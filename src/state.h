@@ -54,6 +54,7 @@ typedef struct IsSyncState
 	int64		run_id;			/* 0: no run is open */
 	TimestampTz run_started_at;
 	bool		scanning;		/* a scan is asked for or under way */
+	int64		scan_id;		/* which, as far as is known */
 	bool		run_requested;
 	TimestampTz last_run_at;	/* from which the schedule counts; DT_NOBEGIN: never ran */
 	TimestampTz after_finished_at;	/* the sync that it is after; DT_NOBEGIN: never, or none */

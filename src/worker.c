@@ -833,7 +833,7 @@ is_worker_main(Datum arg)
 				wait = wait < 0 ? its_wait : Min(wait, its_wait);
 			if (may_scan(entry))
 			{
-				its_wait = is_scan_worker_want(entry->sync_id);
+				its_wait = is_scan_worker_want(entry->sync_id, entry->state->scan_id);
 				if (its_wait >= 0)
 					wait = wait < 0 ? its_wait : Min(wait, its_wait);
 			}

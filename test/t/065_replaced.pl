@@ -128,7 +128,7 @@ sub triggers_of
 {
 	my ($table) = @_;
 
-	return sql(qq{SELECT string_agg(regexp_replace(tgname, '_\\d+\$', '') || ' ' || tgenabled, ', ' ORDER BY tgname)
+	return sql(qq{SELECT string_agg(regexp_replace(tgname, '_\\d+\$', '') || ' ' || tgenabled::text, ', ' ORDER BY tgname)
 		FROM pg_trigger WHERE tgrelid = '$table'::regclass AND NOT tgisinternal});
 }
 
