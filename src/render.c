@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "expression.h"
 #include "key.h"
 #include "payload.h"
 #include "reading.h"
@@ -90,6 +91,21 @@ append_from(StringInfo sql, const IsRelation *relation)
 	appendStringInfoString(sql, "))");
 }
 
+static void
+check_column(const IsRelation *relation, const IsMapping *mapping)
+{
+	if (get_attnum(relation->relid, mapping->column_name) > 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_COLUMN),
+			 errmsg("column \"%s\" of relation \"%s.%s\" does not exist",
+					mapping->column_name,
+					get_namespace_name(get_rel_namespace(relation->relid)),
+					get_rel_name(relation->relid)),
+			 errdetail("It is mapped to \"%s\".", mapping->destination),
+			 errhint("Rename the column back or add it again, or change the mapping with iterable_drop_mapping() and iterable_add_mapping().")));
+}
+
 /* The query of a chunk: key columns, then what is mapped. */
 static char *
 build_query(const IsRenderer *renderer, const IsRelation *relation)
@@ -106,7 +122,7 @@ build_query(const IsRenderer *renderer, const IsRelation *relation)
 
 		if (mapping->column_name)
 		{
-			(void) is_source_column(relation->relid, mapping->column_name);
+			check_column(relation, mapping);
 			appendStringInfo(&sql, ", %s", quote_identifier(mapping->column_name));
 		}
 		else if (mapping->expression)
@@ -209,12 +225,82 @@ analyze(IsRenderer *renderer, const IsRelation *relation, const char *sql)
 	return query;
 }
 
+/* ----------------------------------------------------------------
+ * What does not fit
+ * ----------------------------------------------------------------
+ */
+
+typedef struct Fitting
+{
+	IsRenderer *renderer;
+	const IsRelation *relation;
+	const char *text;
+	IsExpressionUse use;
+} Fitting;
+
+static void
+fit_all(void *arg)
+{
+	Fitting    *fitting = arg;
+
+	(void) analyze(fitting->renderer, fitting->relation,
+				   build_query(fitting->renderer, fitting->relation));
+}
+
+static void
+fit_one(void *arg)
+{
+	Fitting    *fitting = arg;
+
+	(void) is_expression_check(fitting->text, fitting->relation->relid, fitting->use);
+}
+
+/* Raise the error of an expression, if it has one, with the place that it has. */
+static void
+check_fit(Fitting *fitting, const char *text, IsExpressionUse use, const char *place)
+{
+	ErrorData  *error;
+
+	fitting->text = text;
+	fitting->use = use;
+	error = is_reading_try(fit_one, fitting);
+	if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+		ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+		ereport(ERROR,
+				(errcode(error->sqlerrcode),
+				 errmsg("%s", error->message),
+				 errdetail("%s", place),
+				 errhint("Give the source what is missing, or change what reads it.")));
+}
+
+/* The query as a whole tells what is wrong, but not where. */
 static void
 analyze_only(const IsRelation *relation, void *arg)
 {
-	IsRenderer *renderer = arg;
+	Fitting		fitting = {.renderer = arg, .relation = relation};
+	const IsSync *sync = fitting.renderer->sync;
+	ErrorData  *error = is_reading_try(fit_all, &fitting);
+	ListCell   *lc;
 
-	(void) analyze(renderer, relation, build_query(renderer, relation));
+	if (error == NULL)
+		return;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+		ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION && error->detail == NULL)
+	{
+		foreach(lc, fitting.renderer->mappings)
+		{
+			const IsMapping *mapping = lfirst(lc);
+
+			if (mapping->expression)
+				check_fit(&fitting, mapping->expression, IS_EXPRESSION_MAPPING,
+						  psprintf("It is needed by the mapping to \"%s\".",
+								   mapping->destination));
+		}
+		if (sync->filter)
+			check_fit(&fitting, sync->filter, IS_EXPRESSION_FILTER,
+					  "It is needed by the filter.");
+	}
+	ReThrowError(error);
 }
 
 IsRenderer *

@@ -266,8 +266,12 @@ is_worker_report_error(int32 sync_id, const ErrorData *error, char **text)
 {
 	bool		person = needs_person(error->sqlerrcode);
 
-	*text = psprintf("%s%s%s", error->message,
-					 error->hint ? ". " : "", error->hint ? error->hint : "");
+	/* Details of definitions are facts of these; others may hold data of rows. */
+	*text = psprintf("%s%s%s%s%s", error->message,
+					 error->hint || (person && error->detail) ? "." : "",
+					 person && error->detail ? " " : "",
+					 person && error->detail ? error->detail : "",
+					 error->hint ? psprintf(" %s", error->hint) : "");
 	is_txn_begin();
 	is_state_report_trouble(sync_id, *text, person);
 	is_txn_commit();
