@@ -355,4 +355,134 @@ synced($node, 'people', 'and compared');
 is(differences('people'), '', 'Iterable has what the table has');
 is(sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'people' AND key IN ('12', '13', '14') AND state = 'accepted'}), '3', 'the rows have come back');
 
+### Partitions
+
+create_sync('parted', q{
+	CREATE TABLE parted (id int PRIMARY KEY, email text, n int) PARTITION BY RANGE (id);
+	CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (1) TO (11);
+	CREATE TABLE parted_2 PARTITION OF parted FOR VALUES FROM (11) TO (21)});
+noticed('parted', 'ATTACH PARTITION with rows', 5, q{
+	CREATE TABLE parted_3 (LIKE parted INCLUDING ALL);
+	INSERT INTO parted_3 SELECT i, 'parted' || i || '@example.com', 1 FROM generate_series(21, 25) i;
+	ALTER TABLE parted ATTACH PARTITION parted_3 FOR VALUES FROM (21) TO (31)});
+seen('parted', 'a partition that is empty', 0, q{CREATE TABLE parted_4 PARTITION OF parted FOR VALUES FROM (31) TO (41)});
+noticed('parted', 'TRUNCATE of a partition', 0, q{TRUNCATE parted_2});
+is(sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'parted' AND state = 'vanished'}), '10', 'its rows have vanished');
+noticed('parted', 'DETACH PARTITION', 0, q{ALTER TABLE parted DETACH PARTITION parted_3});
+is(sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'parted' AND state = 'vanished'}), '15', 'so have these');
+noticed('parted', 'a trigger of a partition that is disabled', 1, q{
+	ALTER TABLE parted_1 DISABLE TRIGGER ALL;
+	UPDATE parted SET n = n + 1 WHERE id = 5});
+is(triggers_of('parted_1'), 'iterable_capture A', 'it is enabled again');
+seen('parted', 'rows of a partition itself', 1, q{UPDATE parted_1 SET n = n + 1 WHERE id = 6});
+
+### Owners
+
+sql(q{CREATE ROLE team; CREATE ROLE member IN ROLE team; CREATE ROLE stranger;
+	GRANT USAGE ON FOREIGN SERVER prod TO team; GRANT CREATE ON SCHEMA public TO team, member, stranger});
+sql(q{
+	SET ROLE member;
+	CREATE TABLE owned (id int PRIMARY KEY, email text, n int);
+	INSERT INTO owned SELECT i, 'owned' || i || '@example.com', 0 FROM generate_series(1, 20) i;
+	SELECT iterable_create_sync('owned', 'prod', 'owned', 'user', 'id', 'email');
+	SELECT iterable_add_mapping('owned', 'n', column_name => 'n');
+	SELECT iterable_enable_sync('owned', 'backfill')});
+synced($node, 'owned', 'owned: the rows that are there arrive');
+seen('owned', 'an owner whose rights the sync has', 1, q{ALTER TABLE owned OWNER TO team; UPDATE owned SET n = n + 1 WHERE id = 2});
+$sent = rows_sent();
+sql(q{ALTER TABLE owned OWNER TO stranger; UPDATE owned SET n = n + 1 WHERE id = 3});
+paused('owned', qr/^paused: owner of sync "owned" may not use source "public\.owned"\. Role "member" does not have the rights of role "stranger", which owns the table\. Make it a member/,
+	'another owner pauses the sync');
+is(rows_sent(), $sent, 'nothing is sent');
+sql(q{ALTER TABLE owned OWNER TO team});
+enabled('owned', 'given back, it goes on');
+synced($node, 'owned', 'with what has changed');
+is(differences('owned'), '', 'nothing is lost');
+
+### Columns
+
+create_sync('shape', q{CREATE TABLE shape (id int PRIMARY KEY, email text, n int, city text)});
+sql(q{SELECT iterable_add_mapping('shape', 'town', expression => 'upper(city)', apply => 'backfill')});
+synced($node, 'shape', 'shape: a mapping more');
+foreach my $case (
+	[ 'a mapped column is renamed', 'ALTER TABLE shape RENAME n TO m', 'ALTER TABLE shape RENAME m TO n',
+		qr/^paused: column "n" of relation "public\.shape" does not exist\. It is mapped to "n"\. Rename the column back/ ],
+	[ 'a column of an expression is renamed', 'ALTER TABLE shape RENAME city TO town', 'ALTER TABLE shape RENAME town TO city',
+		qr/^paused: column "city" does not exist\. It is needed by the mapping to "town"\. Give the source what is missing/ ],
+	[ 'a key column is renamed', 'ALTER TABLE shape RENAME id TO key', 'ALTER TABLE shape RENAME key TO id',
+		qr/^paused: key column "id" of source "public\.shape" of sync "shape" does not exist\. Rename the column back/ ],
+	[ 'a mapped column is dropped', 'ALTER TABLE shape ADD spare int; UPDATE shape SET spare = n; ALTER TABLE shape DROP n',
+		'ALTER TABLE shape ADD n int; UPDATE shape SET n = spare; ALTER TABLE shape DROP spare',
+		qr/^paused: column "n" of relation "public\.shape" does not exist\. It is mapped to "n"\. Rename the column back or add it again/ ],
+	[ 'a mapped column gets a type that cannot be sent', 'ALTER TABLE shape ALTER city TYPE tsvector USING NULL',
+		'ALTER TABLE shape ALTER city TYPE text USING NULL',
+		qr/^paused: function .*upper\(tsvector\) does not exist\. It is needed by the mapping to "town"\./ ],
+	[ 'a mapped column becomes money', 'ALTER TABLE shape ALTER n TYPE money', 'ALTER TABLE shape ALTER n TYPE int USING n::numeric::int',
+		qr/^paused: a value of type money cannot be sent to Iterable\. It is mapped to "n"\. Map an expression/ ],
+	[ 'a key column gets a type without canonical text', 'ALTER TABLE shape ALTER id TYPE float8', 'ALTER TABLE shape ALTER id TYPE int',
+		qr/^paused: key column "id" of source "public\.shape" of sync "shape" has no canonical text any more\. Its type is double precision now\. Change the type back/ ])
+{
+	my ($what, $break, $mend, $reason) = @$case;
+	my $key = $break =~ /id TO key/ ? 'key' : 'id';
+
+	sql($break);
+	sql(qq{UPDATE shape SET email = email || 'x' WHERE $key = 1; UPDATE shape SET email = replace(email, 'x\@', '\@') WHERE $key = 2});
+	paused('shape', $reason, $what);
+	$sent = rows_sent();
+	sql(qq{UPDATE shape SET email = 'changed' || email WHERE $key = 3});
+	sql($mend);
+	enabled('shape', "$what and mended: the sync goes on");
+	synced($node, 'shape', "$what and mended: what has changed is sent");
+	is(differences('shape'), '', "$what and mended: nothing is lost");
+	cmp_ok(rows_sent() - $sent, '<=', 3, "$what and mended: and nothing else is sent");
+}
+is(triggers_of('shape'), 'iterable_capture A, iterable_truncate A', 'the triggers are what they were');
+
+### Swaps under load
+
+create_sync('busy');
+my @writers = map { $node->background_psql('postgres') } 1 .. 2;
+$node->safe_psql('postgres', q{
+	CREATE PROCEDURE write_busy(which int, seconds int) LANGUAGE plpgsql AS $$
+	DECLARE
+		until timestamptz := clock_timestamp() + make_interval(secs => seconds);
+		key int;
+	BEGIN
+		WHILE clock_timestamp() < until LOOP
+			key := 1 + 2 * floor(10 * random())::int + which % 2;
+			CASE floor(6 * random())::int
+				WHEN 0 THEN DELETE FROM busy WHERE id = key;
+				WHEN 1 THEN INSERT INTO busy VALUES (key, 'busy' || key || '@example.com', 0) ON CONFLICT DO NOTHING;
+				ELSE UPDATE busy SET n = (1000000 * random())::int WHERE id = key;
+			END CASE;
+			COMMIT;
+			PERFORM pg_sleep(0.002);
+		END LOOP;
+	END $$;
+	CREATE PROCEDURE swap_busy() LANGUAGE plpgsql AS $$
+	BEGIN
+		LOCK busy IN ACCESS EXCLUSIVE MODE;
+		CREATE TABLE busy_new (LIKE busy INCLUDING ALL);
+		INSERT INTO busy_new SELECT id, email, (1000000 * random())::int FROM busy WHERE id <> 1 + floor(20 * random())::int;
+		ALTER TABLE busy RENAME TO busy_old;
+		ALTER TABLE busy_new RENAME TO busy;
+		DROP TABLE busy_old;
+	END $$});
+my @ends;
+foreach my $which (0, 1)
+{
+	$writers[$which]->query_until(qr/started/, "\\echo started\nCALL write_busy($which, 14);\n\\echo writer_done\n");
+}
+$before = compares('busy');
+foreach my $swap (1 .. 8)
+{
+	sql('CALL swap_busy()');
+	usleep(300_000 + rand(1_800_000));
+}
+$writers[$_]->quit foreach 0, 1;
+wait_until(sub { compares('busy') > $before }, 'swaps under load are noticed');
+wait_until(sub { sql(q{SELECT relid = 'busy'::regclass FROM iterable.source_state JOIN iterable.source USING (source_id) WHERE table_name = 'busy'}) eq 't' }, 'the last one too');
+synced($node, 'busy', 'all is sent in the end');
+is(differences('busy'), '', 'no change is lost between the birth of a table and its triggers');
+
 done_testing();
