@@ -168,6 +168,15 @@ COMMENT ON FUNCTION iterable_disable_sync(text) IS
 Returns nothing.
 Raises 42704 if there is no such sync of the current role.';
 
+CREATE FUNCTION iterable_adopt()
+RETURNS integer
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_adopt';
+COMMENT ON FUNCTION iterable_adopt() IS
+'Makes this database one that sends, after it was copied from another (a template, a base backup, another value of iterable_sync.environment), for all syncs whose owner''s privileges the current role has. They capture from now on and compare once: rows that differ from what Iterable had accepted when the copy was made are sent, and rows that were being sent then. What the original has sent since is not known here: iterable_backfill() with force sends all rows. Disable the syncs of the original first, if it still runs.
+Returns how many syncs were adopted; those that came with pg_dump are not among them: enable them.
+Raises 25006 in recovery or a read-only transaction. A sync whose source cannot be captured yet is adopted with a warning, and goes on by itself when that is mended.';
+
 CREATE FUNCTION iterable_drop_sync(
 	sync text)
 RETURNS void

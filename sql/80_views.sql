@@ -42,7 +42,8 @@ SELECT s.name AS sync,
 	CASE
 		WHEN t.sync_id IS NULL AND NOT s.enabled THEN 'Look at iterable_preview(), then call iterable_enable_sync() with apply => ''updates_only'' or ''backfill''.'
 		WHEN NOT s.enabled THEN 'Call iterable_enable_sync() to go on; changes are captured meanwhile.'
-		WHEN t.sync_id IS NULL OR t.identity <> iterable.server_identity() THEN 'Call iterable_enable_sync() with apply => ''updates_only'' or ''backfill'' if this database shall send.'
+		WHEN t.identity <> iterable.server_identity() THEN 'Call iterable_adopt() if this database shall send from now on.'
+		WHEN t.sync_id IS NULL THEN 'Call iterable_enable_sync() with apply => ''updates_only'' or ''backfill'' if this database shall send.'
 		WHEN t.paused_reason IS NOT NULL THEN 'Mend the reason; the sync goes on by itself.'
 		WHEN x.reason IS NOT NULL THEN 'Give the connection a key that Iterable accepts; it is tried once a minute, and at once when the key changes.'
 		WHEN t.failing_since IS NOT NULL THEN 'It tries again by itself; rows are kept.'

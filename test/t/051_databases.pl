@@ -172,7 +172,7 @@ is($node->safe_psql('copy', q{SELECT * FROM iterable_wait('people')}),
 	'iterable_wait() says why a copy sends nothing');
 is($node->safe_psql('copy', q{SELECT sync, state, reason, pending, what_to_do FROM iterable.sync_status WHERE sync = 'people'}),
 	q{people|paused|it was enabled on another server or in another database|10|}
-	  . q{Call iterable_enable_sync() with apply => 'updates_only' or 'backfill' if this database shall send.},
+	  . q{Call iterable_adopt() if this database shall send from now on.},
 	'so does the view');
 $node->safe_psql('a', q{UPDATE people SET n = 2 WHERE id <= 10});
 $node->safe_psql('c', q{UPDATE people SET n = 3 WHERE id <= 10});
