@@ -17,7 +17,7 @@
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
  */
-#include "source.h"
+#include "source_trigger.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -33,7 +33,6 @@
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "nodes/value.h"
-#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -49,17 +48,10 @@
 #include "expression.h"
 #include "query.h"
 
-#define CAPTURE_FUNCTION "iterable_capture"
 #define LOCK_TIMEOUT_MS 2000
 
-#define ROW_TYPE \
-	(TRIGGER_TYPE_ROW | TRIGGER_TYPE_AFTER | TRIGGER_TYPE_INSERT | \
-	 TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE)
-#define TRUNCATE_TYPE \
-	(TRIGGER_TYPE_STATEMENT | TRIGGER_TYPE_AFTER | TRIGGER_TYPE_TRUNCATE)
-
-static char *
-trigger_name(int32 source_id, int16 type)
+char *
+is_source_trigger_name(int32 source_id, int16 type)
 {
 	return psprintf("%s_%d",
 					type == ROW_TYPE ? "iterable_capture" : "iterable_truncate",
@@ -67,8 +59,8 @@ trigger_name(int32 source_id, int16 type)
 }
 
 /* OID of the function of all our triggers; InvalidOid if it is missing. */
-static Oid
-capture_function(void)
+Oid
+is_source_capture_function(void)
 {
 	return GetSysCacheOid3(PROCNAMEARGSNSP, Anum_pg_proc_oid,
 						   CStringGetDatum(CAPTURE_FUNCTION),
@@ -82,8 +74,8 @@ capture_function(void)
  * rather than a row lock, makes a session fail that waited for us with the
  * old snapshot of REPEATABLE READ: it would undo what it can't see.
  */
-static void
-lock_source(int32 source_id)
+void
+is_source_lock_triggers(int32 source_id)
 {
 	static IsQuery query =
 		IS_QUERY("UPDATE iterable.source SET key_columns = key_columns "
@@ -147,8 +139,8 @@ lock_hint(void *arg)
  * Run statements on a table as the current role.  A lock request that waits
  * makes all that come after it wait too, so it waits for two seconds only.
  */
-static void
-run_ddl(const char *table, List *statements)
+void
+is_source_run_ddl(const char *table, List *statements)
 {
 	ErrorContextCallback callback;
 	int			nest_level = NewGUCNestLevel();
@@ -367,7 +359,7 @@ find_trigger(Oid relid, int32 source_id, int16 type, Oid function)
 	HeapTuple	tuple;
 	FoundTrigger *found = NULL;
 
-	namestrcpy(&tgname, trigger_name(source_id, type));
+	namestrcpy(&tgname, is_source_trigger_name(source_id, type));
 	ScanKeyInit(&key[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
 	ScanKeyInit(&key[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber,
@@ -469,7 +461,7 @@ is_trigger_right(const IsSync *sync, const IsRelation *relation, int16 type,
 				 const char *watched, bool exact)
 {
 	int32		source_id = sync->source.source_id;
-	Oid			function = capture_function();
+	Oid			function = is_source_capture_function();
 	FoundTrigger *found = find_trigger(relation->relid, source_id, type, function);
 
 	if (found == NULL || !found->plain || !found->always || found->args[2] == NULL)
@@ -489,7 +481,7 @@ trigger_statements(const IsSync *sync, const IsRelation *relation, int16 type,
 				   const char *watched)
 {
 	int32		source_id = sync->source.source_id;
-	char	   *name = trigger_name(source_id, type);
+	char	   *name = is_source_trigger_name(source_id, type);
 
 	if (is_trigger_right(sync, relation, type, watched, true))
 		return NIL;
@@ -593,138 +585,12 @@ is_source_put_triggers(const IsSync *sync)
 	IsRelation *relation;
 	List	   *statements;
 
-	lock_source(sync->source.source_id);
+	is_source_lock_triggers(sync->source.source_id);
 	relation = is_source_resolve(sync);
 	if (!is_class_ownercheck(relation->relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, sync->source.table_name);
 
 	statements = all_statements(sync, relation);
 	if (statements != NIL)
-		run_ddl(sync->source.table_name, statements);
-}
-
-/* ----------------------------------------------------------------
- * Dropping
- * ----------------------------------------------------------------
- */
-
-/*
- * Relations (as a list of OIDs) that bear a trigger of this source.  The
- * table may have been renamed since, and another have taken its name; clones
- * on partitions go with the original.
- */
-static List *
-relations_with_trigger(int32 source_id, int16 type)
-{
-	Relation	pg_trigger = table_open(TriggerRelationId, AccessShareLock);
-	Oid			function = capture_function();
-	char	   *name = trigger_name(source_id, type);
-	SysScanDesc scan = systable_beginscan(pg_trigger, InvalidOid, false, NULL,
-										  0, NULL);
-	List	   *result = NIL;
-	HeapTuple	tuple;
-
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-
-		if (form->tgfoid == function && !OidIsValid(form->tgparentid) &&
-			strcmp(NameStr(form->tgname), name) == 0)
-			result = lappend_oid(result, form->tgrelid);
-	}
-	systable_endscan(scan);
-	table_close(pg_trigger, AccessShareLock);
-	return result;
-}
-
-static void
-drop_trigger(Oid relid, const char *name)
-{
-	char	   *table = get_rel_name(relid);
-
-	run_ddl(table,
-			list_make1(psprintf("DROP TRIGGER %s ON %s", name,
-								quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-														   table))));
-}
-
-void
-is_source_drop_old_triggers(const IsSync *sync)
-{
-	static const int16 types[] = {ROW_TYPE, TRUNCATE_TYPE};
-	Oid			current = is_source_resolve(sync)->relid;
-
-	for (int i = 0; i < (int) lengthof(types); i++)
-	{
-		ListCell   *lc;
-
-		foreach(lc, relations_with_trigger(sync->source.source_id, types[i]))
-		{
-			Oid			relid = lfirst_oid(lc);
-			HeapTuple	tuple;
-			Oid			owner;
-			IsUserContext save;
-
-			/* DROP TRIGGER would keep readers waiting behind it. */
-			if (relid == current ||
-				!ConditionalLockRelationOid(relid, AccessExclusiveLock))
-				continue;
-			tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-			if (!HeapTupleIsValid(tuple))
-				continue;		/* dropped just now */
-			owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-			ReleaseSysCache(tuple);
-			if (!has_privs_of_role(sync->owner, owner))
-				continue;
-			is_catalog_become(&save, owner);
-			drop_trigger(relid, trigger_name(sync->source.source_id, types[i]));
-			is_catalog_restore_user(&save);
-		}
-	}
-}
-
-bool
-is_source_drop_triggers(const IsSource *source)
-{
-	static const int16 types[] = {ROW_TYPE, TRUNCATE_TYPE};
-	List	   *foreign = NIL;
-
-	lock_source(source->source_id);
-	if (is_source_syncs(source->source_id) != NIL)
-		return false;
-
-	for (int i = 0; i < (int) lengthof(types); i++)
-	{
-		ListCell   *lc;
-
-		foreach(lc, relations_with_trigger(source->source_id, types[i]))
-		{
-			Oid			relid = lfirst_oid(lc);
-
-			if (get_rel_name(relid) == NULL)
-				continue;		/* dropped just now */
-			if (!is_class_ownercheck(relid, GetUserId()))
-			{
-				foreign = list_append_unique_oid(foreign, relid);
-				continue;
-			}
-			drop_trigger(relid, trigger_name(source->source_id, types[i]));
-		}
-	}
-
-	if (foreign != NIL)
-	{
-		ListCell   *lc;
-
-		foreach(lc, foreign)
-			ereport(NOTICE,
-					(errmsg("capture triggers of table \"%s.%s\" were left in place",
-							get_namespace_name(get_rel_namespace(lfirst_oid(lc))),
-							get_rel_name(lfirst_oid(lc))),
-					 errdetail("You do not own the table."),
-					 errhint("Its owner can drop the triggers %s and %s.",
-							 trigger_name(source->source_id, ROW_TYPE),
-							 trigger_name(source->source_id, TRUNCATE_TYPE))));
-	}
-	return foreign == NIL;
+		is_source_run_ddl(sync->source.table_name, statements);
 }
