@@ -630,7 +630,8 @@ watch_sources(void)
 		foreach(other, entries)
 		{
 			entry = lfirst(other);
-			if (entry->state != NULL && entry->state->source_id == source_id)
+			if (entry->state != NULL && entry->state->source_id == source_id &&
+				strcmp(entry->state->identity, identity) == 0)
 				note_watched(entry, error);
 		}
 	}

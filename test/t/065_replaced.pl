@@ -485,4 +485,55 @@ wait_until(sub { sql(q{SELECT relid = 'busy'::regclass FROM iterable.source_stat
 synced($node, 'busy', 'all is sent in the end');
 is(differences('busy'), '', 'no change is lost between the birth of a table and its triggers');
 
+### A table that has the name between two looks only
+
+my $rare = start_cluster('rare', conf => "iterable_sync.rescan_interval = 8s\n");
+create_connection($rare, 'prod', $emulator, users_rate => 100);
+$rare->safe_psql('postgres', q{
+	CREATE TABLE brief (id int PRIMARY KEY, email text, n int);
+	INSERT INTO brief SELECT i, 'brief' || i || '@example.com', 0 FROM generate_series(1, 20) i;
+	CREATE TABLE guest (LIKE brief INCLUDING ALL);
+	INSERT INTO guest SELECT id, email, 100 FROM brief;
+	SELECT iterable_create_sync('brief', 'prod', 'brief', 'user', 'id', 'email');
+	SELECT iterable_add_mapping('brief', 'n', column_name => 'n');
+	SELECT iterable_enable_sync('brief', 'backfill')});
+synced($rare, 'brief', 'brief: the rows that are there arrive');
+$rare->safe_psql('postgres', q{
+	BEGIN;
+	UPDATE brief SET n = 1 WHERE id = 1;
+	ALTER TABLE brief RENAME TO host;
+	ALTER TABLE guest RENAME TO brief;
+	COMMIT});
+sub brief_n { return (map { $_->{dataFields}{n} } grep { $_->{email} eq 'brief1@example.com' } $emulator->users)[0]; }
+wait_until(sub { brief_n() == 100 }, 'a row is read from the guest');
+$rare->safe_psql('postgres', q{BEGIN; ALTER TABLE brief RENAME TO guest; ALTER TABLE host RENAME TO brief; COMMIT});
+wait_until(sub { brief_n() == 1 }, 'and again from the host, although both were exchanged back');
+$rare->stop('fast');
+
+### Without a worker
+
+my $alone = start_cluster('alone', preload => 0);
+create_connection($alone, 'prod', $emulator, users_rate => 100);
+$alone->safe_psql('postgres', q{
+	CREATE TABLE lone (id int PRIMARY KEY, email text, n int);
+	INSERT INTO lone SELECT i, 'lone' || i || '@example.com', 0 FROM generate_series(1, 20) i;
+	SELECT iterable_create_sync('lone', 'prod', 'lone', 'user', 'id', 'email');
+	SELECT iterable_add_mapping('lone', 'n', column_name => 'n');
+	SELECT iterable_enable_sync('lone', 'backfill')});
+$alone->safe_psql('postgres', q{CALL iterable_run_now('lone')});
+$sent = rows_sent();
+$alone->safe_psql('postgres', q{
+	BEGIN;
+	CREATE TABLE lone_new (LIKE lone INCLUDING ALL);
+	INSERT INTO lone_new SELECT id, email, (id = 7)::int FROM lone;
+	DROP TABLE lone;
+	ALTER TABLE lone_new RENAME TO lone;
+	COMMIT});
+$alone->safe_psql('postgres', q{CALL iterable_run_now('lone')});
+is(rows_sent() - $sent, 1, 'iterable_run_now() notices a replaced table, too');
+$alone->safe_psql('postgres', q{UPDATE lone SET n = 2 WHERE id = 8});
+$alone->safe_psql('postgres', q{CALL iterable_run_now('lone')});
+is(join(' ', map { "$_->{email}=$_->{dataFields}{n}" } sort { $a->{email} cmp $b->{email} } grep { $_->{email} =~ /^lone/ && $_->{dataFields}{n} } $emulator->users),
+	'lone7@example.com=1 lone8@example.com=2', 'and puts the triggers');
+
 done_testing();
