@@ -13,7 +13,7 @@ CREATE TABLE iterable.sync_delivery (
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE iterable.sync_delivery IS 'per row of a source: what Iterable has accepted last';
 COMMENT ON COLUMN iterable.sync_delivery.payload_hash IS 'first 64 bits of the SHA-256 of the last accepted payload; null: what Iterable has is not known';
-COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v vanished from the source, l left: the filter is not true for the row, s seen but not sent (mode update)';
+COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v vanished from the source, l left: the filter is not true for the row, s seen but not sent (mode update; or it was there when the sync was enabled, or Iterable did not know the user)';
 
 CREATE TABLE iterable.sync_failure (
 	sync_id integer NOT NULL,
@@ -21,6 +21,7 @@ CREATE TABLE iterable.sync_failure (
 	class text NOT NULL,
 	code text,
 	message text,
+	payload_hash bigint,
 	first_at timestamptz NOT NULL,
 	last_at timestamptz NOT NULL,
 	attempts integer NOT NULL DEFAULT 1,
@@ -29,6 +30,7 @@ CREATE TABLE iterable.sync_failure (
 );
 CREATE INDEX sync_failure_next ON iterable.sync_failure (sync_id, next_at) WHERE next_at IS NOT NULL;
 COMMENT ON TABLE iterable.sync_failure IS 'rows that Iterable refused or that could not be rendered';
+COMMENT ON COLUMN iterable.sync_failure.payload_hash IS 'of the payload that failed; null: there was none';
 COMMENT ON COLUMN iterable.sync_failure.next_at IS 'when the row is tried again; null: it waits for a person or for a newer change of the row';
 
 CREATE TABLE iterable.sync_run (

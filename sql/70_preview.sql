@@ -23,7 +23,7 @@ RETURNS TABLE (outcome text, reason text, rows bigint, requests bigint,
 LANGUAGE C COST 10000000 ROWS 10
 AS 'MODULE_PATHNAME', 'iterable_explain';
 COMMENT ON FUNCTION iterable_explain(text) IS
-'Tells what a backfill of all rows would do now. Makes no request and records nothing.
+'Tells what a backfill of all rows would do now; of a view, materialized view or foreign table whose rows repeat a key, each of them counts. Makes no request and records nothing.
 sync: a sync of the current role, enabled or not. Reads and renders every row of the source, so it takes its time where there are many; can be cancelled. Sees what this transaction has changed, committed or not.
 Returns a line an outcome and reason: outcome, one of send; look up (mode update: Iterable is asked whether it knows the user, and then the row is sent); unchanged (Iterable has this payload); filtered (the filter is not true for the row); skipped (the mode does not send the row); refused (the row cannot be sent); reason, of refused rows the class of the failure, of others a word or null; rows, how many; requests and bytes of bodies, as batches would be filled, and seconds, how long the connection''s limits of requests make that last, null where nothing is sent; of look up, requests are the look-ups and the batches together, as if Iterable knew all the users; example, the key of one such row.
 Raises what iterable_preview() raises.';

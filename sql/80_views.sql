@@ -152,12 +152,12 @@ COMMENT ON COLUMN iterable.delivery.sync IS 'name of the sync';
 COMMENT ON COLUMN iterable.delivery.key IS 'canonical text of the unique field of the row';
 COMMENT ON COLUMN iterable.delivery.identifier IS 'e-mail or user id that was sent';
 COMMENT ON COLUMN iterable.delivery.payload_hash IS 'first 64 bits of the SHA-256 of the payload';
-COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: then gone from the source; left: the filter is not true for it any more; seen: was there, but the mode does not add it';
+COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: then gone from the source; left: the filter is not true for it any more; seen: was there, and is not sent until it changes';
 COMMENT ON COLUMN iterable.delivery.at IS 'when that was recorded';
 
 CREATE VIEW iterable.progress WITH (security_barrier) AS
 SELECT s.name AS sync, a.reason,
-	CASE a.phase WHEN 'w' THEN 'waiting' WHEN 'r' THEN 'reading' WHEN 'c' THEN 'checking' END AS phase,
+	CASE a.phase WHEN 'w' THEN 'waiting' WHEN 'r' THEN 'reading' WHEN 'f' THEN 'sending' WHEN 'c' THEN 'checking' WHEN 'd' THEN 'finishing' END AS phase,
 	a.condition, a.force, a.requested_at, a.started_at, a.rows_seen,
 	CASE WHEN a.rows_estimated >= 0 THEN GREATEST(a.rows_estimated, a.rows_seen) END AS rows_estimated,
 	a.to_send, a.unchanged, a.skipped, a.failed, a.vanished,
@@ -167,10 +167,10 @@ SELECT s.name AS sync, a.reason,
 FROM iterable.sync_scan a
 JOIN iterable.sync s ON s.sync_id = a.sync_id
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
-COMMENT ON VIEW iterable.progress IS 'scans of sources that are asked for or under way: backfills, and comparing after a table was replaced';
+COMMENT ON VIEW iterable.progress IS 'scans of sources that are asked for or under way: backfills, comparing after a table was replaced, and the runs of syncs whose sources are not captured';
 COMMENT ON COLUMN iterable.progress.sync IS 'name of the sync';
 COMMENT ON COLUMN iterable.progress.reason IS 'what asked for it';
-COMMENT ON COLUMN iterable.progress.phase IS 'waiting: for the verdicts of what was captured before, or for the sync to run; reading: the rows of the source; checking: whether rows that Iterable has are gone';
+COMMENT ON COLUMN iterable.progress.phase IS 'waiting: for the verdicts of what was captured before, or for the sync to run; reading: the rows of the source; checking: whether rows that Iterable has are gone. Of views, materialized views and foreign tables also sending: what was found by reading, of which counts are known at its end; finishing: waiting for the last verdicts';
 COMMENT ON COLUMN iterable.progress.condition IS 'of the rows that are looked at; null: all';
 COMMENT ON COLUMN iterable.progress.force IS 'are rows sent that Iterable has as they are';
 COMMENT ON COLUMN iterable.progress.requested_at IS 'when it was asked for';

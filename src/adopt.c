@@ -113,7 +113,8 @@ put_triggers(void *arg)
 {
 	IsSync	   *sync = arg;
 
-	is_source_check(is_source_resolve(sync)->relid, sync->source.key_columns);
+	is_source_check(is_source_resolve(sync)->relid, sync->source.key_columns,
+					sync->schedule);
 	is_source_watch_put(sync);
 }
 
@@ -139,7 +140,7 @@ adopt(IsSync *sync)
 	is_catalog_restore_user(&save);
 	is_config_start_state(sync);
 	is_catalog_become_owner(&save);
-	is_scan_request(sync->sync_id, NULL, false, "the database was adopted");
+	is_scan_request(sync->sync_id, IS_SCAN_BACKFILL, NULL, false, "the database was adopted");
 	is_catalog_restore_user(&save);
 }
 

@@ -138,6 +138,7 @@ append_row(IsBatch *batch, const IsRow *row)
 	new->row.data_email = copy_text(row->data_email);
 	new->row.data_user_id = copy_text(row->data_user_id);
 	new->row.event_name = copy_text(row->event_name);
+	new->row.problem = copy_text(row->problem);
 	new->row.problem_detail = copy_text(row->problem_detail);
 	new->row.payload = NULL;
 	MemoryContextSwitchTo(old);
@@ -185,7 +186,7 @@ is_batch_note(IsBatch *batch, const IsRow *row, IsFate fate)
 	/* A later change of the row must not be recorded together with this. */
 	(void) hash_search(batch->claimed, &claim, HASH_ENTER, NULL);
 	new->fate = fate;
-	new->class = row->problem;
+	new->class = new->row.problem;
 	new->message = new->row.problem_detail;
 }
 

@@ -133,7 +133,21 @@ is_config_start_backfill(const IsSync *sync, const char *condition, bool force)
 
 	(void) is_source_resolve(sync);
 	is_catalog_become_owner(&save);
-	is_scan_request(sync->sync_id, condition, force, "a backfill was asked for");
+	is_scan_request(sync->sync_id, IS_SCAN_BACKFILL, condition, force,
+					"a backfill was asked for");
+	is_catalog_restore_user(&save);
+}
+
+void
+is_config_note_rows(const IsSync *sync)
+{
+	IsUserContext save;
+
+	if (is_source_resolve(sync)->captured)
+		return;
+	is_catalog_become_owner(&save);
+	is_scan_request(sync->sync_id, IS_SCAN_NOTE, NULL, false,
+					"rows that are there already are noted, not sent");
 	is_catalog_restore_user(&save);
 }
 
@@ -271,7 +285,7 @@ iterable_enable_sync(PG_FUNCTION_ARGS)
 	/* Everything that creating has checked may have changed since. */
 	connection = is_connection_describe(sync->connection, sync->owner);
 	relation = is_source_resolve(sync);
-	is_source_check(relation->relid, sync->source.key_columns);
+	is_source_check(relation->relid, sync->source.key_columns, sync->schedule);
 	is_render_destroy(is_render_create(sync, connection->project_type));
 	if (first || apply == IS_APPLY_BACKFILL)
 		warn(sync, relation, apply);
@@ -285,6 +299,8 @@ iterable_enable_sync(PG_FUNCTION_ARGS)
 	clear_trouble(sync);
 	if (apply == IS_APPLY_BACKFILL)
 		is_config_start_backfill(sync, NULL, false);
+	else if (first)
+		is_config_note_rows(sync);
 	is_capture_wake_on_commit();
 	PG_RETURN_VOID();
 }
@@ -347,6 +363,10 @@ iterable_drop_sync(PG_FUNCTION_ARGS)
 	 */
 	static IsQuery drop[] = {
 		IS_QUERY("DELETE FROM iterable.sync_state "
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
+		IS_QUERY("DELETE FROM iterable.sync_staged "
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
+		IS_QUERY("DELETE FROM iterable.sync_staging "
 				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
 		IS_QUERY("DELETE FROM iterable.sync_delivery "
 				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),

@@ -84,4 +84,10 @@ extern uint64 is_config_write(IsQuery *query, Datum *values, const char *nulls);
 extern void is_config_start_backfill(const IsSync *sync, const char *condition,
 									 bool force);
 
+/*
+ * Rows that are there now are not to be sent: where changes are not captured,
+ * note them.
+ */
+extern void is_config_note_rows(const IsSync *sync);
+
 #endif							/* IS_CONFIG_H */

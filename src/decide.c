@@ -59,7 +59,9 @@ is_decide(const IsSync *sync, const IsRow *row, const IsMemory *memory,
 		*fate = fate_of_missing(sync, row, memory, unsure);
 		return IS_DECISION_NOTE;
 	}
-	if (sync->mode == IS_MODE_INSERT && accepted)
+	if (sync->mode == IS_MODE_INSERT &&
+		(accepted || (memory->state == IS_DELIVERY_SEEN &&
+					  circumstances->compared && !circumstances->forced)))
 	{
 		*fate = IS_FATE_SKIPPED;	/* whatever has become of it */
 		return IS_DECISION_NOTE;

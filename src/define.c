@@ -252,7 +252,7 @@ check_definition(IsSync *sync, Oid relid)
 														sync->owner)->project_type;
 
 	check_flags(sync, project_type);
-	is_source_check(relid, sync->source.key_columns);
+	is_source_check(relid, sync->source.key_columns, sync->schedule);
 	if (sync->match_field)
 		is_render_check_type(get_atttype(relid, is_source_column(relid, sync->match_field)),
 							 project_type == IS_PROJECT_USERID ? "userId" : "email");
@@ -478,6 +478,8 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 		is_config_forget_state(sync);
 	if (here && apply == IS_APPLY_BACKFILL)
 		is_config_start_backfill(sync, NULL, false);
+	else if (here && restart)
+		is_config_note_rows(sync);
 }
 
 /*
@@ -513,6 +515,8 @@ iterable_update_sync(PG_FUNCTION_ARGS)
 			break;
 		}
 	}
+	if (!PG_ARGISNULL(ARG_SCHEDULE) && PG_ARGISNULL(ARG_SOURCE))
+		is_source_check_schedule(&sync);
 	if (old->has_state && concerns_rows(old, &sync))
 		is_config_require_apply(apply,
 								"The sync was enabled before: rows may have been sent as it was.");

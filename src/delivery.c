@@ -62,10 +62,12 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 	 * be matched here.
 	 */
 	static IsQuery query = IS_QUERY(
-		"SELECT k.i, m.state, m.payload_hash, m.failed, m.identified "
+		"SELECT k.i, m.state, m.payload_hash, m.failed, m.identified, m.due "
 		"FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i), LATERAL ("
-		"(SELECT d.state, d.payload_hash, false, d.identifier IS NOT NULL " BY_KEY("sync_delivery d", "k.key") ") UNION ALL "
-		"(SELECT NULL, NULL, true, false " BY_KEY("sync_failure f", "k.key") ")) AS m (state, payload_hash, failed, identified)",
+		"(SELECT d.state, d.payload_hash, false, d.identifier IS NOT NULL, false " BY_KEY("sync_delivery d", "k.key") ") UNION ALL "
+		"(SELECT NULL, f.payload_hash, true, false, "
+		"COALESCE(f.next_at OPERATOR(pg_catalog.<=) pg_catalog.now(), false) "
+		BY_KEY("sync_failure f", "k.key") ")) AS m (state, payload_hash, failed, identified, due)",
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum	   *elems = palloc(Max(n, 1) * sizeof(Datum));
@@ -86,7 +88,12 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 		IsMemory   *m = &memory[DatumGetInt64(is_query_value(row, 1, &isnull)) - 1];
 
 		if (DatumGetBool(is_query_value(row, 4, &isnull)))
+		{
 			m->failed = true;
+			m->retry_due = DatumGetBool(is_query_value(row, 6, &isnull));
+			m->failed_hash = DatumGetInt64(is_query_value(row, 3, &isnull));
+			m->failed_hash_known = !isnull;
+		}
 		else
 		{
 			m->state = DatumGetChar(is_query_value(row, 2, &isnull));
@@ -231,21 +238,22 @@ add_failure(int32 sync_id, const IsResult *result)
 {
 	static IsQuery query = IS_QUERY(
 		"INSERT INTO iterable.sync_failure AS f "
-		"(sync_id, key, class, code, message, first_at, last_at, next_at) "
-		"VALUES ($1, $2, $3, $4, $5, pg_catalog.now(), pg_catalog.now(), "
+		"(sync_id, key, class, code, message, payload_hash, first_at, last_at, next_at) "
+		"VALUES ($1, $2, $3, $4, $5, $10, pg_catalog.now(), pg_catalog.now(), "
 		"CASE WHEN $6 THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
 		"pg_catalog.make_interval(secs => $7) END) "
 		"ON CONFLICT (sync_id, key) DO UPDATE SET class = EXCLUDED.class, "
-		"code = EXCLUDED.code, message = EXCLUDED.message, last_at = EXCLUDED.last_at, "
+		"code = EXCLUDED.code, message = EXCLUDED.message, "
+		"payload_hash = EXCLUDED.payload_hash, last_at = EXCLUDED.last_at, "
 		"attempts = f.attempts OPERATOR(pg_catalog.+) 1, "
 		"next_at = CASE WHEN $6 AND f.attempts OPERATOR(pg_catalog.<) $9 "
 		"THEN pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => "
 		"LEAST($7 OPERATOR(pg_catalog.*) pg_catalog.power(2, f.attempts), $8)) END",
-		9, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, FLOAT8OID,
-			FLOAT8OID, INT4OID
+		10, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, FLOAT8OID,
+			FLOAT8OID, INT4OID, INT8OID
 	);
-	char		nulls[9];
-	Datum		values[9];
+	char		nulls[10];
+	Datum		values[10];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int32GetDatum(sync_id);
@@ -263,6 +271,10 @@ add_failure(int32 sync_id, const IsResult *result)
 	values[6] = Float8GetDatum((double) FIRST_RETRY_SECONDS);
 	values[7] = Float8GetDatum((double) LAST_RETRY_SECONDS);
 	values[8] = Int32GetDatum(MAX_ATTEMPTS);
+	if (result->row->found && !result->row->problem)
+		values[9] = Int64GetDatum(result->row->hash);
+	else
+		nulls[9] = 'n';
 	(void) is_query_run(&query, values, nulls);
 }
 
@@ -364,21 +376,23 @@ is_delivery_take_due_failures(int32 sync_id, int max)
 
 #define WALK(op) \
 	"(SELECT key FROM iterable.sync_delivery WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
-	"AND key OPERATOR(pg_catalog." op ") $2 AND state OPERATOR(pg_catalog.=) 'a' " \
+	"AND key OPERATOR(pg_catalog." op ") $2 AND (state OPERATOR(pg_catalog.=) 'a' " \
+	"OR (state OPERATOR(pg_catalog.=) 's' AND $4)) " \
 	"ORDER BY key LIMIT $3) " \
 	"UNION (SELECT key FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
-	"AND key OPERATOR(pg_catalog." op ") $2 ORDER BY key LIMIT $3) " \
+	"AND key OPERATOR(pg_catalog." op ") $2 " \
+	"AND class OPERATOR(pg_catalog.<>) '" IS_CLASS_NULL_KEY "' ORDER BY key LIMIT $3) " \
 	"ORDER BY key LIMIT $3"
 
 List *
-is_delivery_walk_keys(int32 sync_id, const char *after, int max)
+is_delivery_walk_keys(int32 sync_id, const char *after, int max, bool seen)
 {
-	static IsQuery first = IS_QUERY(WALK(">="), 3, INT4OID, TEXTOID, INT8OID);
-	static IsQuery next = IS_QUERY(WALK(">"), 3, INT4OID, TEXTOID, INT8OID);
+	static IsQuery first = IS_QUERY(WALK(">="), 4, INT4OID, TEXTOID, INT8OID, BOOLOID);
+	static IsQuery next = IS_QUERY(WALK(">"), 4, INT4OID, TEXTOID, INT8OID, BOOLOID);
 	MemoryContext context = CurrentMemoryContext;
-	Datum		values[3] = {
+	Datum		values[4] = {
 		Int32GetDatum(sync_id), CStringGetTextDatum(after ? after : ""),
-		Int64GetDatum((int64) max)
+		Int64GetDatum((int64) max), BoolGetDatum(seen)
 	};
 	List	   *result = NIL;
 	uint64		n;

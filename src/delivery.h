@@ -21,7 +21,8 @@
 #define IS_DELIVERY_ACCEPTED 'a'
 #define IS_DELIVERY_VANISHED 'v'	/* accepted, then gone from the source */
 #define IS_DELIVERY_LEFT 'l'	/* is there, but the filter is not true for it */
-#define IS_DELIVERY_SEEN 's'	/* mode update: was there, is not ours to add */
+#define IS_DELIVERY_SEEN 's'	/* was there and is not ours to add, or not to
+								 * be sent until it changes */
 
 /* What is remembered of a key. */
 typedef struct IsMemory
@@ -31,7 +32,14 @@ typedef struct IsMemory
 	int64		hash;			/* of what Iterable has, if known */
 	bool		identified;		/* an identifier was sent with it */
 	bool		failed;			/* it stands in the failures */
+	bool		failed_hash_known;
+	int64		failed_hash;	/* of the payload that failed */
+	bool		retry_due;		/* and it is time to try again */
 } IsMemory;
+
+/* The failure of all rows that have no key, and its class. */
+#define IS_NULL_KEY "(null)"
+#define IS_CLASS_NULL_KEY "null_key"
 
 /* Fill memory[] for these keys. */
 extern void is_delivery_recall(int32 sync_id, const char **keys, int n,
@@ -75,8 +83,10 @@ extern void is_delivery_record(int32 sync_id, const IsResult *results, int n);
 /*
  * Keys of rows that are there as far as is known, accepted or failed, after
  * "after" (NULL: from the first): at most max, as a List of char * in order.
+ * seen: also those that were only seen.
  */
-extern List *is_delivery_walk_keys(int32 sync_id, const char *after, int max);
+extern List *is_delivery_walk_keys(int32 sync_id, const char *after, int max,
+								   bool seen);
 
 /*
  * Take failures whose time has come: their keys (List of char *, at most

@@ -62,6 +62,7 @@ typedef struct Line
 typedef struct Explanation
 {
 	const IsSync *sync;
+	const IsRenderer *renderer;
 	const IsConnection *connection;
 	char	   *envelope;
 	List	   *lines;			/* of Line * */
@@ -191,12 +192,18 @@ static bool
 explain_rows(void *arg, const char **keys, int n, IsRow *rows)
 {
 	Explanation *explanation = arg;
+	bool		captured = is_render_is_captured(explanation->renderer);
 	IsMemory   *memory = palloc_array(IsMemory, n + 1);
 	IsUserContext save;
 
 	is_catalog_become_owner(&save);
 	is_delivery_recall(explanation->sync->sync_id, keys, n, memory);
 	is_catalog_restore_user(&save);
+
+	/* what was noted and not sent is what a backfill is for */
+	for (int i = 0; i < n; i++)
+		if (!captured && memory[i].state == IS_DELIVERY_SEEN)
+			memory[i] = (IsMemory) {0};
 	for (int i = 0; i < n; i++)
 		explain_row(explanation, &rows[i], &memory[i]);
 	return true;
@@ -265,7 +272,8 @@ iterable_explain(PG_FUNCTION_ARGS)
 												is_render_updates_users(sync) &&
 												explanation.connection->update_only);
 	renderer = is_render_create(sync, explanation.connection->project_type);
-	is_preview_walk(renderer, FIRST_CHUNK_ROWS, explain_rows, &explanation);
+	explanation.renderer = renderer;
+	is_preview_all(renderer, FIRST_CHUNK_ROWS, explain_rows, &explanation);
 	is_render_destroy(renderer);
 
 	list_sort(explanation.lines, compare_lines);

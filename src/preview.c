@@ -29,6 +29,17 @@ PG_FUNCTION_INFO_V1(iterable_preview);
 #define CHUNK_BYTES (8 * 1024 * 1024)
 
 void
+is_preview_all(IsRenderer *renderer, int first, IsPreviewSee see, void *arg)
+{
+	int64		nulls;
+
+	if (is_render_is_captured(renderer))
+		is_preview_walk(renderer, first, see, arg);
+	else
+		is_render_pass(renderer, true, see, arg, &nulls);
+}
+
+void
 is_preview_walk(IsRenderer *renderer, int first, IsPreviewSee see, void *arg)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,

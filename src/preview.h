@@ -18,8 +18,15 @@
  * first of at most "first" rows.  Each chunk is given to "see" in a context
  * that is reset after it, until it returns false.  Can be cancelled.
  */
-typedef bool (*IsPreviewSee) (void *arg, const char **keys, int n, IsRow *rows);
+typedef IsRenderSee IsPreviewSee;
 extern void is_preview_walk(IsRenderer *renderer, int first, IsPreviewSee see,
 							void *arg);
+
+/*
+ * The same for who wants all rows, in any order: in one pass where the order
+ * is dear, which is as is_render_pass() says.
+ */
+extern void is_preview_all(IsRenderer *renderer, int first, IsPreviewSee see,
+						   void *arg);
 
 #endif							/* IS_PREVIEW_H */

@@ -12,6 +12,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "parser/analyze.h"
 #include "parser/parse_node.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
@@ -166,7 +167,7 @@ is_reading_try_run(const IsSync *sync, int timeout_ms, IsReadingBody body, void 
 	Run			run = {sync, body, arg};
 
 	/* A statement of a client may have its own limit running. */
-	bool		arm = !get_timeout_active(STATEMENT_TIMEOUT);
+	bool		arm = timeout_ms > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
 	bool		fired = false;
 	ErrorData  *error;
 
@@ -235,16 +236,19 @@ is_reading_analyze(const char *sql, const IsRelation *relation,
 	ErrorContextCallback callback;
 	RawStmt    *raw;
 	Query	   *query;
+	Oid			relid;
 
 	is_reading_push_text(&callback, sql);
 	raw = linitial_node(RawStmt, pg_parse_query(sql));
-	query = linitial_node(Query,
-						  pg_analyze_and_rewrite_fixedparams(raw, sql, param_types,
-															 nparams, NULL));
+	query = parse_analyze_fixedparams(raw, sql, param_types, nparams, NULL);
+
+	/* before the rewriter puts its query in the place of a view */
+	relid = linitial_node(RangeTblEntry, query->rtable)->relid;
+	query = linitial_node(Query, pg_rewrite_query(query));
 	error_context_stack = callback.previous;
 
 	/* The lock does not keep the schema from being renamed. */
-	if (linitial_node(RangeTblEntry, query->rtable)->relid != relation->relid)
+	if (relid != relation->relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("source %s has been replaced", relation->qualified_name)));

@@ -28,7 +28,7 @@
  * Resolve the source of a sync, lock it ACCESS SHARE, and call body with the
  * relation in a subtransaction: current role is its owner, security-restricted,
  * settings are pinned, a snapshot is active, lock_timeout is 200 ms, and the
- * whole must end within timeout_ms.  Errors: is_source_resolve()'s and body's.
+ * whole must end within timeout_ms (0: takes its time).  Errors: is_source_resolve()'s and body's.
  */
 typedef void (*IsReadingBody) (const IsRelation *relation, void *arg);
 extern void is_reading_run(const IsSync *sync, int timeout_ms,

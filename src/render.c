@@ -70,11 +70,11 @@ append_keys(StringInfo sql, const IsRelation *relation)
 						 quote_identifier(relation->keys[i].name));
 }
 
-/* From the relation the rows of some keys: parameters are one array a column. */
+/* The rows of some keys: parameters are one array a column. */
 static void
-append_from(StringInfo sql, const IsRelation *relation)
+append_by_key(StringInfo sql, const IsRelation *relation)
 {
-	appendStringInfo(sql, " FROM %s WHERE ", relation->qualified_name);
+	appendStringInfoString(sql, " WHERE ");
 	if (relation->nkeys == 1)
 	{
 		appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) ANY ($1)",
@@ -106,9 +106,9 @@ check_column(const IsRelation *relation, const IsMapping *mapping)
 			 errhint("Rename the column back or add it again, or change the mapping with iterable_drop_mapping() and iterable_add_mapping().")));
 }
 
-/* The query of a chunk: key columns, then what is mapped. */
-static char *
-build_query(const IsRenderer *renderer, const IsRelation *relation)
+/* Key columns, then what is mapped. */
+char *
+is_renderer_query(const IsRenderer *renderer, const IsRelation *relation, bool by_key)
 {
 	StringInfoData sql;
 	ListCell   *lc;
@@ -128,9 +128,12 @@ build_query(const IsRenderer *renderer, const IsRelation *relation)
 		else if (mapping->expression)
 			appendStringInfo(&sql, ", (%s)", mapping->expression);
 	}
-	append_from(&sql, relation);
+	appendStringInfo(&sql, " FROM %s", relation->qualified_name);
+	if (by_key)
+		append_by_key(&sql, relation);
 	if (renderer->sync->filter)
-		appendStringInfo(&sql, " AND (%s)", renderer->sync->filter);
+		appendStringInfo(&sql, " %s (%s)", by_key ? "AND" : "WHERE",
+						 renderer->sync->filter);
 	return sql.data;
 }
 
@@ -143,7 +146,8 @@ build_presence_query(const IsRelation *relation, const char *filter)
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");
 	append_keys(&sql, relation);
-	append_from(&sql, relation);
+	appendStringInfo(&sql, " FROM %s", relation->qualified_name);
+	append_by_key(&sql, relation);
 	if (filter)
 		appendStringInfo(&sql, " AND (%s)", filter);
 	return sql.data;
@@ -215,11 +219,12 @@ check_layout(IsRenderer *renderer, const IsRelation *relation, const Query *quer
 	MemoryContextSwitchTo(old);
 }
 
-static Query *
-analyze(IsRenderer *renderer, const IsRelation *relation, const char *sql)
+Query *
+is_renderer_analyze(IsRenderer *renderer, const IsRelation *relation, const char *sql,
+					bool by_key)
 {
 	Query	   *query = is_reading_analyze(sql, relation, array_types(relation),
-										   relation->nkeys);
+										   by_key ? relation->nkeys : 0);
 
 	check_layout(renderer, relation, query);
 	return query;
@@ -243,8 +248,9 @@ fit_all(void *arg)
 {
 	Fitting    *fitting = arg;
 
-	(void) analyze(fitting->renderer, fitting->relation,
-				   build_query(fitting->renderer, fitting->relation));
+	(void) is_renderer_analyze(fitting->renderer, fitting->relation,
+							   is_renderer_query(fitting->renderer, fitting->relation, true),
+							   true);
 }
 
 static void
@@ -282,6 +288,7 @@ analyze_only(const IsRelation *relation, void *arg)
 	ErrorData  *error = is_reading_try(fit_all, &fitting);
 	ListCell   *lc;
 
+	fitting.renderer->captured = relation->captured;
 	if (error == NULL)
 		return;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
@@ -338,6 +345,19 @@ void
 is_render_destroy(IsRenderer *renderer)
 {
 	MemoryContextDelete(renderer->context);
+}
+
+bool
+is_render_is_captured(const IsRenderer *renderer)
+{
+	return renderer->captured;
+}
+
+/* What is read chunk by chunk must be quick; a view may be what it is. */
+static int
+read_timeout(const IsRenderer *renderer)
+{
+	return renderer->captured ? READ_TIMEOUT_MS : 0;
 }
 
 /* ----------------------------------------------------------------
@@ -667,8 +687,15 @@ render_rows(const IsRelation *relation, void *arg)
 {
 	Rendering  *rendering = arg;
 	IsRenderer *renderer = rendering->renderer;
-	char	   *sql = build_query(renderer, relation);
-	Query	   *query = analyze(renderer, relation, sql);
+	char	   *sql = is_renderer_query(renderer, relation, true);
+	Query	   *query;
+
+	/* how long it may take, and who may wait for it, has changed */
+	if (relation->captured != renderer->captured)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("source %s has been replaced", relation->qualified_name)));
+	query = is_renderer_analyze(renderer, relation, sql, true);
 
 	is_renderer_note(renderer, relation);
 	rendering->relation = relation;
@@ -715,7 +742,7 @@ is_render_rows(IsRenderer *renderer, const char **keys, int n, IsRow *rows)
 	/* an error may have left something there */
 	MemoryContextReset(renderer->work_context);
 	old = MemoryContextSwitchTo(renderer->work_context);
-	is_reading_run(renderer->sync, READ_TIMEOUT_MS, render_rows, &rendering);
+	is_reading_run(renderer->sync, read_timeout(renderer), render_rows, &rendering);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(renderer->work_context);
 }
@@ -784,7 +811,7 @@ is_render_find(IsRenderer *renderer, const char **keys, int n, bool *found)
 		rows[i].key = keys[i];
 	MemoryContextReset(renderer->work_context);
 	old = MemoryContextSwitchTo(renderer->work_context);
-	error = is_reading_try_run(renderer->sync, READ_TIMEOUT_MS, find_rows, &rendering);
+	error = is_reading_try_run(renderer->sync, read_timeout(renderer), find_rows, &rendering);
 	MemoryContextSwitchTo(old);
 	if (error && is_about_sync(error))
 		ReThrowError(error);

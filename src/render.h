@@ -33,12 +33,14 @@ typedef struct IsRow
 								 * problem NULL or what could not be sent */
 	int			payload_len;
 	int64		hash;			/* first 8 bytes of the payload's SHA-256 */
-	const char *problem;		/* constant class, e.g. "bad_email"; NULL: fit
-								 * to be sent */
+	const char *problem;		/* class, e.g. "bad_email"; NULL: fit to be
+								 * sent */
 	char	   *problem_detail; /* sentence without data of the row, may
 								 * name the destination */
 	bool		found;			/* false: the row has vanished, or */
 	bool		left;			/* is there, but the filter is not true for it */
+	bool		unread;			/* nothing is known of it now: a pass over its
+								 * source must find it again */
 } IsRow;
 
 typedef struct IsRenderer IsRenderer;
@@ -54,6 +56,12 @@ typedef struct IsRenderer IsRenderer;
 extern IsRenderer *is_render_create(const IsSync *sync,
 									IsProjectType project_type);
 extern void is_render_destroy(IsRenderer *renderer);
+
+/*
+ * Was the source captured when the renderer was made?  Rows of one that is not
+ * are dear to read by key: runs do not.
+ */
+extern bool is_render_is_captured(const IsRenderer *renderer);
 
 /*
  * Can a value of this type be sent as this destination?  Error 0A000 if it
@@ -97,6 +105,18 @@ extern bool is_render_kept_to(IsRenderer *renderer, Oid relid);
  */
 extern List *is_render_walk_keys(IsRenderer *renderer, const char *after,
 								 const char *until, int max);
+
+/*
+ * Render all rows in one snapshot, in any order, in portions that go to "see"
+ * in a context that is reset after it; with left, then also the keys of those
+ * for which the filter is not true.  Rows may have the same key; those that
+ * have none are counted in *nulls.  "see" runs as the owner of the source,
+ * read-only, and ends the pass by returning false.  There is no limit of time.
+ * An error in any row is one of the whole.
+ */
+typedef bool (*IsRenderSee) (void *arg, const char **keys, int n, IsRow *rows);
+extern void is_render_pass(IsRenderer *renderer, bool left, IsRenderSee see,
+						   void *arg, int64 *nulls);
 
 /*
  * Pin what could change a byte of a payload or key: search_path pg_catalog,

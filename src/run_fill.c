@@ -15,6 +15,7 @@
 
 #include "decide.h"
 #include "run_internal.h"
+#include "staged.h"
 #include "txn.h"
 
 /* A chunk has as many rows as make about this many bytes. */
@@ -143,7 +144,11 @@ read_chunk(IsRun *run, const IsSyncState *now)
 	chunk->memory = palloc0(Max(chunk->n, 1) * sizeof(IsMemory));
 	if (chunk->n > 0)
 	{
-		is_render_rows(run->renderer, chunk->keys, chunk->n, chunk->rows);
+		if (is_render_is_captured(run->renderer))
+			is_render_rows(run->renderer, chunk->keys, chunk->n, chunk->rows);
+		else
+			is_staged_take(run->sync_id, run->sync->version, chunk->keys, chunk->n,
+						   chunk->rows);
 		is_delivery_recall(run->sync_id, chunk->keys, chunk->n, chunk->memory);
 
 		/* as the one that is watched now, which may be another since */
@@ -212,13 +217,22 @@ fill_from_chunk(IsRun *run)
 			.resumed = run->resumed,
 			.updated = chunk->updated[i],
 			.forced = chunk->forced[i],
+			.compared = !is_render_is_captured(run->renderer),
 		};
 		bool		taken = is_batch_taken(batch, run->claims, row);
 
 		if (!taken)
 		{
-			decision = is_decide(run->sync, row, &chunk->memory[i], &circumstances,
-								 &fate);
+			if (row->unread)
+			{
+				/* a request of before may have sent it, and nobody knows */
+				run->look_at_all = true;
+				decision = IS_DECISION_NOTE;
+				fate = IS_FATE_UNSURE;
+			}
+			else
+				decision = is_decide(run->sync, row, &chunk->memory[i],
+									 &circumstances, &fate);
 			if (decision == IS_DECISION_NOTE)
 				is_batch_note(batch, row, fate);
 			else if (!is_batch_add(batch, row, decision == IS_DECISION_SEND_IF_KNOWN))

@@ -60,7 +60,9 @@ struct IsRun
 	IsWindow   *window;			/* NULL: none is open */
 	bool		window_read;	/* to its end */
 	bool		resumed;		/* an earlier run left it open */
-	bool		look_at_all;	/* it has changes without a key */
+	bool		look_at_all;	/* it has changes without a key, or of rows that
+								 * are to be found again */
+	bool		compare_later;	/* after a scan of a part of the rows */
 	bool		truncated;		/* the source was truncated */
 	Oid			astray_from;	/* rows were read from another one than this */
 	int64		run_id;

@@ -288,7 +288,10 @@ take_lookup_answer(IsRun *run, IsBatch *batch, int i, IsHttpAnswer *answer)
 	if (known == 1)
 		row->look_up = false;
 	else if (known == 0)
-		is_batch_settle(batch, i, IS_FATE_SKIPPED, NULL, NULL, NULL);
+		/* where every run looks at all rows, do not ask for it at each again */
+		is_batch_settle(batch, i,
+						is_render_is_captured(run->renderer) ? IS_FATE_SKIPPED : IS_FATE_SEEN,
+						NULL, NULL, NULL);
 	else if (api.kind == IS_ANSWER_STOP)
 		stop_connection(run, psprintf("Iterable answered with status %d", answer->status));
 	else if (api.kind == IS_ANSWER_REJECTED)

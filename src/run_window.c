@@ -17,7 +17,9 @@
 #include "run_internal.h"
 #include "scan.h"
 #include "schedule.h"
+#include "source.h"
 #include "source_watch.h"
+#include "staged.h"
 #include "txn.h"
 
 /* A run of a continuous sync lasts at most about this long, in ms. */
@@ -84,6 +86,24 @@ reload_state(IsRun *run)
 }
 
 /*
+ * A run of a sync whose source is not captured compares all rows.  What is
+ * asked for already does that, or comes first.
+ */
+static void
+ask_for_comparing(IsRun *run)
+{
+	if (run->state->scanning)
+	{
+		run->compare_later = run->state->scanning_part;
+		return;
+	}
+	is_scan_request(run->sync_id, IS_SCAN_RUN, NULL, false,
+					"the source is compared at each run");
+	run->state->scanning = true;
+	run->compare_later = false;
+}
+
+/*
  * Resume the window that an earlier run left open, or open one if there is
  * anything to do.
  */
@@ -92,6 +112,7 @@ is_run_start_window(IsRun *run)
 {
 	IsSyncState *state;
 	MemoryContext old;
+	bool		captured;
 	bool		asked;
 
 	is_txn_begin();
@@ -100,13 +121,16 @@ is_run_start_window(IsRun *run)
 	if (run->sync != NULL)
 		is_run_load_connection(run);
 	if (run->sync == NULL || run->sync->version != state->version ||
-		run->project_type != run->connection->project_type)
+		run->project_type != run->connection->project_type ||
+		is_source_may_be_captured(run->sync) != is_render_is_captured(run->renderer))
 		is_run_load_definition(run);
 
+	captured = is_render_is_captured(run->renderer);
 	run->resumed = state->window_end != NULL;
 	if (!run->resumed)
 	{
-		if (state->next_retry_at <= GetCurrentTimestamp())
+		/* comparing finds them by itself */
+		if (captured && state->next_retry_at <= GetCurrentTimestamp())
 		{
 			feed(run);
 			is_txn_commit();
@@ -121,7 +145,11 @@ is_run_start_window(IsRun *run)
 		{
 			state->last_run_at = GetCurrentTimestamp();
 			is_state_mark_run(run->sync_id);
+			if (!captured)
+				ask_for_comparing(run);
 		}
+		else if (!captured && run->compare_later && !state->scanning)
+			ask_for_comparing(run);
 
 		/* before the snapshot: what is asked for later waits for the next */
 		if (state->run_requested)
@@ -138,6 +166,8 @@ is_run_start_window(IsRun *run)
 			{
 				is_state_end_run(run->sync_id, state->run_id);
 				is_state_clear_trouble(run->sync_id);
+				if (!captured)
+					is_staged_forget_all(run->sync_id);
 				state->run_id = 0;
 			}
 			run->run_id = state->run_id;
@@ -174,8 +204,9 @@ void
 is_run_ask_for_scan(IsRun *run)
 {
 	if (run->look_at_all)
-		is_scan_request(run->sync_id, NULL, false,
-						"which rows have changed could not be captured");
+		is_scan_request(run->sync_id,
+						is_render_is_captured(run->renderer) ? IS_SCAN_BACKFILL : IS_SCAN_RUN,
+						NULL, false, "which rows have changed could not be captured");
 	else if (run->truncated)
 		is_scan_request_check(run->sync_id, "the source was truncated");
 	if (OidIsValid(run->astray_from))

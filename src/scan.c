@@ -28,70 +28,13 @@
 #include "delivery.h"
 #include "query.h"
 #include "render.h"
+#include "scan_internal.h"
 #include "source.h"
 #include "state.h"
 #include "txn.h"
 
-/* Rows of a step. */
-#define CHUNK_ROWS 1000
-
-/*
- * What is found is put into the log in pieces of as many rows as go out in
- * half a second, at most two of them ahead of what is sent: so a row that
- * changes meanwhile waits for little.
- */
-#define PIECES_AHEAD 2
-
-typedef enum Phase
-{
-	PHASE_WAITING,				/* for what was captured before */
-	PHASE_READING,				/* the rows */
-	PHASE_CHECKING				/* the deliveries */
-} Phase;
-
-static const char phase_letters[] = "wrc";
-
-/* The row of iterable.sync_scan. */
-typedef struct Request
-{
-	int64		scan_id;
-	char	   *fence;
-	char	   *condition;
-	bool		force;
-	bool		reading;
-	bool		checking;
-	Phase		phase;
-	char	   *after;			/* last key that is done, or NULL */
-} Request;
-
-/* What a step adds. */
-typedef struct Progress
-{
-	int64		seen;
-	int64		unchanged;
-	int64		skipped;
-	int64		failed;
-	int64		vanished;
-	List	   *keys;			/* to be sent, of char * */
-} Progress;
-
-struct IsScan
-{
-	MemoryContext context;
-	MemoryContext step_context;
-	MemoryContext sync_context; /* sync, renderer */
-	int32		sync_id;
-	IsSync	   *sync;
-	IsSync		narrowed;		/* with the condition in its filter */
-	IsRenderer *renderer;
-	bool		update_only;
-	int			piece_rows;
-	int64		scan_id;		/* that the renderer was made for */
-
-	int			in_piece;		/* rows in the piece that is being made */
-	char	   *ahead[PIECES_AHEAD];	/* snapshots at the ends of pieces */
-	int			nahead;
-};
+static const char phase_letters[] = "wrcfd";
+static const char kind_letters[] = "brs";
 
 /* ----------------------------------------------------------------
  * Requests
@@ -110,24 +53,26 @@ run(IsQuery *query, Datum *values, const char *nulls)
 }
 
 static void
-request_scan(int32 sync_id, const char *condition, bool force, bool reading,
-			 bool checking, const char *reason)
+request_scan(int32 sync_id, IsScanKind kind, const char *condition, bool force,
+			 bool reading, bool checking, const char *reason)
 {
 	static IsQuery query = IS_QUERY(
 		"INSERT INTO iterable.sync_scan AS s "
-		"(sync_id, fence, condition, force, reading, checking, reason) "
-		"VALUES ($1, $2::pg_catalog.pg_snapshot, $3, $4, $5, $6, $7) "
+		"(sync_id, fence, kind, condition, force, reading, checking, reason) "
+		"VALUES ($1, $2::pg_catalog.pg_snapshot, $8, $3, $4, $5, $6, $7) "
 		"ON CONFLICT (sync_id) DO UPDATE SET scan_id = DEFAULT, fence = EXCLUDED.fence, "
 		"condition = CASE WHEN NOT s.reading THEN EXCLUDED.condition "
 		"WHEN NOT EXCLUDED.reading OR s.condition OPERATOR(pg_catalog.=) EXCLUDED.condition "
-		"THEN s.condition END, force = s.force OR EXCLUDED.force, "
+		"THEN s.condition END, "
+		"kind = CASE WHEN s.kind OPERATOR(pg_catalog.=) 'b' THEN s.kind ELSE EXCLUDED.kind END, "
+		"force = s.force OR EXCLUDED.force, "
 		"reading = s.reading OR EXCLUDED.reading, checking = s.checking OR EXCLUDED.checking, "
 		"reason = EXCLUDED.reason, phase = DEFAULT, requested_at = DEFAULT, "
 		"started_at = NULL, after_key = NULL, rows_seen = 0, to_send = 0, unchanged = 0, "
 		"skipped = 0, failed = 0, vanished = 0, rows_estimated = NULL",
-		7, INT4OID, TEXTOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID, TEXTOID
+		8, INT4OID, TEXTOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID, TEXTOID, CHAROID
 	);
-	Datum		values[7];
+	Datum		values[8];
 
 	values[0] = Int32GetDatum(sync_id);
 	values[1] = CStringGetTextDatum(is_change_log_snapshot());
@@ -136,20 +81,22 @@ request_scan(int32 sync_id, const char *condition, bool force, bool reading,
 	values[4] = BoolGetDatum(reading);
 	values[5] = BoolGetDatum(checking);
 	values[6] = CStringGetTextDatum(reason);
-	(void) run(&query, values, condition ? NULL : "  n    ");
+	values[7] = CharGetDatum(kind_letters[kind]);
+	(void) run(&query, values, condition ? NULL : "  n     ");
 }
 
 void
-is_scan_request(int32 sync_id, const char *condition, bool force, const char *reason)
+is_scan_request(int32 sync_id, IsScanKind kind, const char *condition, bool force,
+				const char *reason)
 {
 	/* Of rows that were not asked for it is not asked whether they are gone. */
-	request_scan(sync_id, condition, force, true, condition == NULL, reason);
+	request_scan(sync_id, kind, condition, force, true, condition == NULL, reason);
 }
 
 void
 is_scan_request_check(int32 sync_id, const char *reason)
 {
-	request_scan(sync_id, NULL, false, false, true, reason);
+	request_scan(sync_id, IS_SCAN_BACKFILL, NULL, false, false, true, reason);
 }
 
 bool
@@ -164,18 +111,18 @@ is_scan_cancel(int32 sync_id)
 	return run(&query, &arg, NULL) > 0;
 }
 
-static Request *
+static IsScanRequest *
 load_request(int32 sync_id)
 {
 	static IsQuery query = IS_QUERY(
-		"SELECT scan_id, fence::pg_catalog.text, condition, force, phase, after_key, "
-		"reading, checking "
+		"SELECT scan_id, fence::pg_catalog.text, condition, force, phase, after_key, kind, "
+		"reason, started_at, reading, checking "
 		"FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1",
 		1, INT4OID
 	);
 	MemoryContext context = CurrentMemoryContext;
 	Datum		arg = Int32GetDatum(sync_id);
-	Request    *request = NULL;
+	IsScanRequest    *request = NULL;
 
 	SPI_connect();
 	if (is_query_run(&query, &arg, NULL) == 1)
@@ -183,24 +130,28 @@ load_request(int32 sync_id)
 		bool		isnull;
 		char		letter;
 
-		request = MemoryContextAllocZero(context, sizeof(Request));
+		request = MemoryContextAllocZero(context, sizeof(IsScanRequest));
 		request->scan_id = DatumGetInt64(is_query_value(0, 1, &isnull));
 		request->fence = is_query_text(0, 2, context);
 		request->condition = is_query_text(0, 3, context);
 		request->force = DatumGetBool(is_query_value(0, 4, &isnull));
 		letter = DatumGetChar(is_query_value(0, 5, &isnull));
-		request->phase = (Phase) (strchr(phase_letters, letter) - phase_letters);
+		request->phase = (IsScanPhase) (strchr(phase_letters, letter) - phase_letters);
 		request->after = is_query_text(0, 6, context);
-		request->reading = DatumGetBool(is_query_value(0, 7, &isnull));
-		request->checking = DatumGetBool(is_query_value(0, 8, &isnull));
+		letter = DatumGetChar(is_query_value(0, 7, &isnull));
+		request->kind = (IsScanKind) (strchr(kind_letters, letter) - kind_letters);
+		request->reason = is_query_text(0, 8, context);
+		request->started_at = DatumGetTimestampTz(is_query_value(0, 9, &isnull));
+		request->reading = DatumGetBool(is_query_value(0, 10, &isnull));
+		request->checking = DatumGetBool(is_query_value(0, 11, &isnull));
 	}
 	SPI_finish();
 	return request;
 }
 
 /* Is it still asked for?  Then it stays so until we have written it down. */
-static bool
-lock_request(const IsScan *scan, const Request *request)
+bool
+is_scan_lock_request(const IsScan *scan, const IsScanRequest *request)
 {
 	static IsQuery query = IS_QUERY(
 		"SELECT FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
@@ -212,8 +163,8 @@ lock_request(const IsScan *scan, const Request *request)
 	return run(&query, values, NULL) == 1;
 }
 
-static void
-save_phase(const IsScan *scan, Phase phase, int64 estimate)
+void
+is_scan_save_phase(const IsScan *scan, IsScanPhase phase, int64 estimate)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_scan SET phase = $2, after_key = NULL, "
@@ -230,8 +181,8 @@ save_phase(const IsScan *scan, Phase phase, int64 estimate)
 	(void) run(&query, values, NULL);
 }
 
-static void
-save_progress(const IsScan *scan, const char *after, const Progress *progress)
+void
+is_scan_save_progress(const IsScan *scan, const char *after, const IsScanProgress *progress)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_scan SET after_key = $2, "
@@ -288,12 +239,13 @@ is_scan_create(int32 sync_id)
 void
 is_scan_free(IsScan *scan)
 {
+	is_scan_pass_drop(scan);
 	is_state_unlock_scan(scan->sync_id);
 	MemoryContextDelete(scan->context);
 }
 
 static void
-load_definition(IsScan *scan, const Request *request)
+load_definition(IsScan *scan, const IsScanRequest *request)
 {
 	MemoryContext old;
 	IsConnection *connection;
@@ -305,7 +257,7 @@ load_definition(IsScan *scan, const Request *request)
 	connection = is_connection_describe(scan->sync->connection, scan->sync->owner);
 	scan->update_only = connection->update_only;
 	scan->narrowed = *scan->sync;
-	if (request->phase == PHASE_CHECKING)
+	if (request->phase == IS_SCAN_CHECKING)
 		;						/* a delivery of any row */
 	else if (request->condition && scan->sync->filter)
 		scan->narrowed.filter = psprintf("(%s) AND (%s)", scan->sync->filter,
@@ -320,16 +272,16 @@ load_definition(IsScan *scan, const Request *request)
 }
 
 /* Have the syncs's changes up to this snapshot their verdicts? */
-static bool
-is_passed(const IsSyncState *state, const char *snapshot)
+bool
+is_scan_passed(const IsSyncState *state, const char *snapshot)
 {
 	return !is_change_log_has_changes(state->source_id, state->sync_id,
 									  state->position, snapshot);
 }
 
 /* Is enough of what was found on its way? */
-static bool
-must_wait(IsScan *scan, const IsSyncState *state)
+bool
+is_scan_must_wait(IsScan *scan, const IsSyncState *state)
 {
 	if (scan->in_piece >= scan->piece_rows)
 	{
@@ -337,18 +289,17 @@ must_wait(IsScan *scan, const IsSyncState *state)
 			MemoryContextStrdup(scan->context, is_change_log_snapshot());
 		scan->in_piece = 0;
 	}
-	while (scan->nahead > 0 && is_passed(state, scan->ahead[0]))
+	while (scan->nahead > 0 && is_scan_passed(state, scan->ahead[0]))
 	{
 		pfree(scan->ahead[0]);
 		memmove(scan->ahead, scan->ahead + 1, --scan->nahead * sizeof(char *));
 	}
-	return scan->nahead == PIECES_AHEAD;
+	return scan->nahead == IS_SCAN_PIECES_AHEAD;
 }
 
-static void
-feed(IsScan *scan, const Request *request, List *keys)
+void
+is_scan_feed(IsScan *scan, List *keys, const char *ops, int nops)
 {
-	char		op = request->force ? IS_OP_FORCE : IS_OP_BACKFILL;
 	Datum	   *elems = palloc_array(Datum, list_length(keys) + 1);
 	int			n = 0;
 	ListCell   *lc;
@@ -356,10 +307,17 @@ feed(IsScan *scan, const Request *request, List *keys)
 	foreach(lc, keys)
 		elems[n++] = CStringGetTextDatum(lfirst(lc));
 	if (n > 0)
-		is_change_log_append(scan->sync->source.source_id, scan->sync_id, &op, 1,
+		is_change_log_append(scan->sync->source.source_id, scan->sync_id, ops, nops,
 							 construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT), n);
 	scan->in_piece += n;
 	is_capture_wake_on_commit();
+}
+
+void
+is_scan_restart(IsScan *scan, const IsScanRequest *request)
+{
+	is_scan_request(scan->sync_id, request->kind, request->condition, request->force,
+					request->reason);
 }
 
 /* ----------------------------------------------------------------
@@ -368,8 +326,8 @@ feed(IsScan *scan, const Request *request, List *keys)
  */
 
 static void
-take_row(const IsScan *scan, const Request *request, const IsRow *row,
-		 const IsMemory *memory, Progress *progress)
+take_row(const IsScan *scan, const IsScanRequest *request, const IsRow *row,
+		 const IsMemory *memory, IsScanProgress *progress)
 {
 	IsCircumstances circumstances = {.update_only = scan->update_only};
 	IsFate		fate = IS_FATE_PENDING;
@@ -402,9 +360,9 @@ take_row(const IsScan *scan, const Request *request, const IsRow *row,
 
 /* The next rows.  Returns the last key, or NULL if there are no more. */
 static const char *
-read_rows(IsScan *scan, const Request *request, Progress *progress)
+read_rows(IsScan *scan, const IsScanRequest *request, IsScanProgress *progress)
 {
-	List	   *keys = is_render_walk_keys(scan->renderer, request->after, NULL, CHUNK_ROWS);
+	List	   *keys = is_render_walk_keys(scan->renderer, request->after, NULL, IS_SCAN_CHUNK_ROWS);
 	int			n = list_length(keys);
 	const char **key_array = palloc_array(const char *, n + 1);
 	IsRow	   *rows = palloc_array(IsRow, n + 1);
@@ -426,9 +384,10 @@ read_rows(IsScan *scan, const Request *request, Progress *progress)
  * turn in the log has come, before anything follows from it.
  */
 static const char *
-check_deliveries(IsScan *scan, const Request *request, Progress *progress)
+check_deliveries(IsScan *scan, const IsScanRequest *request, IsScanProgress *progress)
 {
-	List	   *keys = is_delivery_walk_keys(scan->sync_id, request->after, CHUNK_ROWS);
+	List	   *keys = is_delivery_walk_keys(scan->sync_id, request->after,
+												  IS_SCAN_CHUNK_ROWS, false);
 	int			n = list_length(keys);
 	const char **key_array = palloc_array(const char *, n + 1);
 	bool	   *present = palloc_array(bool, n + 1);
@@ -452,29 +411,38 @@ static IsScanStep
 do_step(IsScan *scan)
 {
 	IsSyncState *state = is_state_load(scan->sync_id, false);
-	Request    *request = state ? load_request(scan->sync_id) : NULL;
-	Progress	progress = {0};
+	IsScanRequest    *request = state ? load_request(scan->sync_id) : NULL;
+	IsScanProgress	progress = {0};
 	const char *last;
 
 	if (request == NULL)
 		return IS_SCAN_DONE;
-	if (request->phase == PHASE_WAITING ? !is_passed(state, request->fence) :
-		must_wait(scan, state))
+	if (request->phase == IS_SCAN_WAITING ? !is_scan_passed(state, request->fence) :
+		is_scan_must_wait(scan, state))
 		return IS_SCAN_WAIT;
 	if (scan->renderer == NULL || scan->sync->version != state->version ||
 		scan->scan_id != request->scan_id)
 		load_definition(scan, request);
 
-	if (request->phase == PHASE_WAITING)
+	if (!is_render_is_captured(scan->renderer) && request->phase != IS_SCAN_WAITING)
+		return is_scan_pass_step(scan, state, request);
+	if (request->phase > IS_SCAN_CHECKING)
 	{
-		if (lock_request(scan, request))
-			save_phase(scan, request->reading ? PHASE_READING : PHASE_CHECKING,
-					   request->reading ? is_source_estimate(scan->sync) : -1);
+		/* a table has taken the place of a view */
+		is_scan_restart(scan, request);
+		return IS_SCAN_MORE;
+	}
+
+	if (request->phase == IS_SCAN_WAITING)
+	{
+		if (is_scan_lock_request(scan, request))
+			is_scan_save_phase(scan, request->reading ? IS_SCAN_READING : IS_SCAN_CHECKING,
+							   request->reading ? is_source_estimate(scan->sync) : -1);
 		scan->renderer = NULL;
 		return IS_SCAN_MORE;
 	}
 
-	last = request->phase == PHASE_READING ?
+	last = request->phase == IS_SCAN_READING ?
 		read_rows(scan, request, &progress) :
 		check_deliveries(scan, request, &progress);
 
@@ -482,18 +450,20 @@ do_step(IsScan *scan)
 	if (OidIsValid(state->source_relid) &&
 		!is_render_kept_to(scan->renderer, state->source_relid))
 		return IS_SCAN_WAIT;
-	if (!lock_request(scan, request))
+	if (!is_scan_lock_request(scan, request))
 		return IS_SCAN_MORE;
 	if (last != NULL)
 	{
-		feed(scan, request, progress.keys);
-		save_progress(scan, last, &progress);
+		char		op = request->force ? IS_OP_FORCE : IS_OP_BACKFILL;
+
+		is_scan_feed(scan, progress.keys, &op, 1);
+		is_scan_save_progress(scan, last, &progress);
 		return IS_SCAN_MORE;
 	}
 
-	if (request->phase == PHASE_READING && request->checking)
+	if (request->phase == IS_SCAN_READING && request->checking)
 	{
-		save_phase(scan, PHASE_CHECKING, 0);
+		is_scan_save_phase(scan, IS_SCAN_CHECKING, 0);
 		scan->renderer = NULL;
 		return IS_SCAN_MORE;
 	}

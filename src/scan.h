@@ -10,6 +10,13 @@
  * the one way that everything takes, and shares its order and its safety.
  * Then it walks the deliveries for rows that are gone.
  *
+ * A source that is not captured is read by one query, in one snapshot, in a
+ * read-only transaction of its own that lasts as long as the query.  What it
+ * has found is then staged, with the payloads that are to be sent, and fed
+ * into the log from there: so nothing is open any more, and no row is read
+ * again.  An error, be it of the query or in the expressions of a row, is one
+ * of the whole pass, and nothing comes of it.
+ *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
  */
@@ -21,12 +28,20 @@
 /*
  * Ask for a scan of a sync that has state, in the caller's transaction as the
  * extension's owner.  One that is under way begins anew; if either concerns
- * all rows, or is forced, so is the new one.  condition: deparsed, over the
- * columns of a row, or NULL for all rows; force: send them also if Iterable
- * has them; reason: constant words for people.
+ * all rows, or is forced, or a backfill, so is the new one.  condition:
+ * deparsed, over the columns of a row, or NULL for all rows; force: send them
+ * also if Iterable has them; reason: constant words for people.
  */
-extern void is_scan_request(int32 sync_id, const char *condition, bool force,
-							const char *reason);
+typedef enum IsScanKind
+{
+	IS_SCAN_BACKFILL,			/* failed rows are tried again */
+	IS_SCAN_RUN,				/* as part of a run: only those that have changed
+								 * since, or whose time has come */
+	IS_SCAN_NOTE				/* note what is there, so that it is not sent */
+} IsScanKind;
+
+extern void is_scan_request(int32 sync_id, IsScanKind kind, const char *condition,
+							bool force, const char *reason);
 
 /*
  * The same, but only for deliveries whose rows are gone: nothing is sent

@@ -192,6 +192,14 @@ is_scan_worker_any(void)
 }
 
 void
+is_scan_worker_stop(int32 sync_id)
+{
+	for (int i = 0; i < MAX_SCAN_WORKERS; i++)
+		if (workers[i].sync_id == sync_id && workers[i].handle)
+			TerminateBackgroundWorker(workers[i].handle);
+}
+
+void
 is_scan_worker_stop_all(void)
 {
 	for (int i = 0; i < MAX_SCAN_WORKERS; i++)

@@ -25,6 +25,12 @@ extern int64 is_scan_worker_want(int32 sync_id, int64 scan_id);
 /* Nothing of this sync is to be scanned (any more). */
 extern void is_scan_worker_unwant(int32 sync_id);
 
+/* Nothing of this sync is to be scanned (any more). */
+extern void is_scan_worker_unwant(int32 sync_id);
+
+/* End that of a sync that must not run any more; does not wait. */
+extern void is_scan_worker_stop(int32 sync_id);
+
 /* Does any run? */
 extern bool is_scan_worker_any(void);
 

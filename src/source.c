@@ -29,6 +29,7 @@
 #include "hint.h"
 #include "iterable_sync.h"
 #include "key.h"
+#include "schedule.h"
 
 /* ----------------------------------------------------------------
  * Columns
@@ -153,6 +154,21 @@ resolve_key_column(const IsSync *sync, Oid relid, char *name, IsKeyColumn *key)
 				 errhint("Change the type back, or create the sync again with another unique_field.")));
 }
 
+/* Changes of these are captured by triggers … */
+static bool
+is_captured(char relkind)
+{
+	return relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE;
+}
+
+/* … and these have rows, but nothing tells when they change. */
+static bool
+is_compared(char relkind)
+{
+	return relkind == RELKIND_VIEW || relkind == RELKIND_MATVIEW ||
+		relkind == RELKIND_FOREIGN_TABLE;
+}
+
 IsRelation *
 is_source_resolve(const IsSync *sync)
 {
@@ -189,7 +205,8 @@ is_source_resolve(const IsSync *sync)
 	/* Ahead of all else: nothing is told about a relation of others. */
 	check_sync_owner(sync, relation->owner);
 
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+	relation->captured = is_captured(relkind);
+	if (!relation->captured && !is_compared(relkind))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("source \"%s.%s\" of sync \"%s\" is not a table any more",
@@ -220,7 +237,8 @@ is_source_estimate(const IsSync *sync)
 
 	if (HeapTupleIsValid(tuple))
 	{
-		rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+		if (((Form_pg_class) GETSTRUCT(tuple))->relkind != RELKIND_VIEW)
+			rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
 		ReleaseSysCache(tuple);
 	}
 	return (int64) rows;
@@ -258,7 +276,8 @@ check_logged(Relation rel)
 	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("temporary table \"%s\" cannot be a source",
+				 errmsg("temporary %s \"%s\" cannot be a source",
+						rel->rd_rel->relkind == RELKIND_VIEW ? "view" : "table",
 						RelationGetRelationName(rel)),
 				 errdetail("Only the session that made it can read it.")));
 
@@ -286,14 +305,7 @@ check_kind(Relation rel)
 	char		relkind = rel->rd_rel->relkind;
 	Oid			relid = RelationGetRelid(rel);
 
-	if (relkind == RELKIND_VIEW || relkind == RELKIND_MATVIEW ||
-		relkind == RELKIND_FOREIGN_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("\"%s\" cannot be a source", display_name(rel)),
-				 errdetail_relkind_not_supported(relkind),
-				 errhint("Changes are captured by triggers on tables and partitioned tables; sync a table that holds these rows.")));
-	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE)
+	if (!is_captured(relkind) && !is_compared(relkind))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" cannot be a source", display_name(rel)),
@@ -303,12 +315,14 @@ check_kind(Relation rel)
 	if (IsSystemRelation(rel) || relid < FirstNormalObjectId)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("system table \"%s\" cannot be a source",
+				 errmsg("system %s \"%s\" cannot be a source",
+						relkind == RELKIND_VIEW ? "view" : "table",
 						display_name(rel))));
 	if (strcmp(get_namespace_name(RelationGetNamespace(rel)), IS_SCHEMA) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("table \"%s\" of the extension %s cannot be a source",
+				 errmsg("%s \"%s\" of the extension %s cannot be a source",
+						relkind == RELKIND_VIEW ? "view" : "table",
 						display_name(rel), IS_EXTENSION)));
 
 	check_logged(rel);
@@ -328,6 +342,7 @@ static AttrNumber *
 check_key(Relation rel, const List *key_columns)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
+	bool		captured = is_captured(rel->rd_rel->relkind);
 	AttrNumber *attnos = palloc_array(AttrNumber, list_length(key_columns));
 	int			n = 0;
 	ListCell   *lc;
@@ -346,7 +361,7 @@ check_key(Relation rel, const List *key_columns)
 								name)));
 		attnos[n++] = attno;
 
-		if (att->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+		if (captured && att->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("virtual generated column \"%s\" cannot be a unique field",
@@ -361,7 +376,7 @@ check_key(Relation rel, const List *key_columns)
 							format_type_with_typemod(att->atttypid, att->atttypmod)),
 					 errdetail("Equal keys must have one text. Types that have one are smallint, integer, bigint, numeric, boolean, uuid, date, timestamp, timestamptz, enums, and text and varchar with a deterministic collation."),
 					 errhint("Choose another column, or add a stored generated column of such a type.")));
-		if (!is_attribute_not_null(desc, attno - 1))
+		if (captured && !is_attribute_not_null(desc, attno - 1))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
 					 errmsg("column \"%s\" of \"%s\" may be NULL and cannot be a unique field",
@@ -447,8 +462,35 @@ check_unique(Relation rel, const List *key_columns, const AttrNumber *attnos)
 					 quoted_name(rel), columns.data)));
 }
 
+static void
+report_continuous(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("\"%s\" cannot be synced continuously", name),
+			 errdetail("Changes of views, materialized views and foreign tables cannot be captured: each run compares all rows with what was sent."),
+			 errhint("Use a schedule with times, such as '15 minutes' or '@daily', 'after' and the name of another sync, or 'manual'.")));
+}
+
+bool
+is_source_may_be_captured(const IsSync *sync)
+{
+	Oid			schema = get_namespace_oid(sync->source.schema_name, true);
+
+	return !OidIsValid(schema) ||
+		!is_compared(get_rel_relkind(get_relname_relid(sync->source.table_name, schema)));
+}
+
 void
-is_source_check(Oid relid, const List *key_columns)
+is_source_check_schedule(const IsSync *sync)
+{
+	if (is_schedule_continuous(sync->schedule) && !is_source_may_be_captured(sync))
+		report_continuous(psprintf("%s.%s", sync->source.schema_name,
+								   sync->source.table_name));
+}
+
+void
+is_source_check(Oid relid, const List *key_columns, const char *schedule)
 {
 	Relation	rel;
 	AttrNumber *attnos;
@@ -467,7 +509,10 @@ is_source_check(Oid relid, const List *key_columns)
 				 errmsg("relation with OID %u does not exist", relid)));
 	check_kind(rel);
 	attnos = check_key(rel, key_columns);
-	check_unique(rel, key_columns, attnos);
+	if (is_captured(rel->rd_rel->relkind))
+		check_unique(rel, key_columns, attnos);
+	else if (is_schedule_continuous(schedule))
+		report_continuous(display_name(rel));
 
 	/*
 	 * Let go of the lock: to drop a trigger takes a stronger one, and two

@@ -30,6 +30,7 @@ typedef struct IsRelation
 {
 	Oid			relid;
 	Oid			owner;			/* render runs as this role */
+	bool		captured;		/* by triggers; else runs compare its rows */
 	char	   *qualified_name; /* quoted schema.table */
 	int			nkeys;
 	IsKeyColumn *keys;
@@ -37,23 +38,34 @@ typedef struct IsRelation
 
 /*
  * Resolve the source of a sync.  Takes no lock and keeps none.  Errors, each
- * naming the sync's source: 42P01 no such relation; 42809 it is not a logged
- * table or partitioned table any more; 42501 the sync's owner is not a member
+ * naming the sync's source: 42P01 no such relation; 42809 it has no rows, or
+ * not for everybody or not for good; 42501 the sync's owner is not a member
  * of the relation's owner; 42703 a key column is gone; 42P17 a key column has
  * become a type without canonical text.
  */
 extern IsRelation *is_source_resolve(const IsSync *sync);
 
 /*
- * May this relation be a source with this key?  Errors: 42501 not the
- * caller's; 0A000 a view, materialized view or foreign table, or a key column
- * without canonical text; 42809 anything else that is not a table or
- * partitioned table, or temporary, unlogged, system or inheritance parent;
- * 42701 a column named twice; 42703 unknown column (hint: the closest);
- * 42P10 no valid, non-partial unique index on exactly these columns, or a
- * column that may be NULL (hint: what to create).
+ * May this relation be a source with this key and schedule?  Errors: 42501
+ * not the caller's; 42809 nothing that has rows, or temporary, unlogged,
+ * system or inheritance parent; 0A000 a key column without canonical text;
+ * 42701 a column named twice; 42703 unknown column (hint: the closest).  Of
+ * what is captured: 42P10 no valid, non-partial unique index on exactly these
+ * columns, or a column that may be NULL (hint: what to create).  Of what is
+ * not, that is views, materialized views and foreign tables: 22023 the
+ * schedule is continuous.
  */
-extern void is_source_check(Oid relid, const List *key_columns);
+extern void is_source_check(Oid relid, const List *key_columns,
+							const char *schedule);
+
+/* Is the source of a sync captured, as it is now, or not there at all? */
+extern bool is_source_may_be_captured(const IsSync *sync);
+
+/*
+ * The last of these for the source as it is now, if it is there; what is
+ * asked of a sync whose schedule changes, and of one that runs.
+ */
+extern void is_source_check_schedule(const IsSync *sync);
 
 /*
  * Number of a column of a relation; error 42703 (hint: the closest) if it has
@@ -84,7 +96,7 @@ extern int64 is_source_triggers_print(const IsSync *sync, Oid relid, bool *whole
  * Put the capture triggers of a sync's source on its relation, or bring their
  * arguments up to date: watched columns are those that this sync, as given,
  * and all others of the source that have state read.  Does nothing if they
- * are right already.  Runs DDL as the current role, which must own the
+ * are right already, or the source is not captured.  Runs DDL as the current role, which must own the
  * relation (42501), under lock_timeout 2 s; 55P03 with a hint when others
  * keep it locked.  Errors of is_source_resolve().
  */

@@ -521,9 +521,10 @@ is_source_triggers_right(const IsSync *sync)
 {
 	IsRelation *relation = is_source_resolve(sync);
 
-	return is_trigger_right(sync, relation, ROW_TYPE,
-							watched_literal(sync, relation->relid), false) &&
-		is_trigger_right(sync, relation, TRUNCATE_TYPE, "{}", false);
+	return !relation->captured ||
+		(is_trigger_right(sync, relation, ROW_TYPE,
+						  watched_literal(sync, relation->relid), false) &&
+		 is_trigger_right(sync, relation, TRUNCATE_TYPE, "{}", false));
 }
 
 static uint64
@@ -587,6 +588,8 @@ is_source_put_triggers(const IsSync *sync)
 
 	is_source_lock_triggers(sync->source.source_id);
 	relation = is_source_resolve(sync);
+	if (!relation->captured)
+		return;
 	if (!is_class_ownercheck(relation->relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, sync->source.table_name);
 

@@ -263,7 +263,7 @@ request_scans(const IsSync *sync, const char *reason, bool only_gone)
 		if (only_gone)
 			is_scan_request_check(lfirst_int(lc), reason);
 		else
-			is_scan_request(lfirst_int(lc), NULL, false, reason);
+			is_scan_request(lfirst_int(lc), IS_SCAN_BACKFILL, NULL, false, reason);
 	}
 	is_capture_wake_on_commit();
 }
@@ -299,7 +299,7 @@ put_as_owner(const IsSync *sync, const IsRelation *relation)
 	IsUserContext save;
 
 	is_catalog_become(&save, relation->owner);
-	is_source_check(relation->relid, sync->source.key_columns);
+	is_source_check(relation->relid, sync->source.key_columns, sync->schedule);
 	is_source_put_triggers(sync);
 	is_catalog_restore_user(&save);
 }
@@ -308,19 +308,32 @@ bool
 is_source_watch_look(const IsSync *sync)
 {
 	int32		source_id = sync->source.source_id;
-	int			nest_level = NewGUCNestLevel();
-	IsRelation *relation;
-	Picture    *was;
+	int			nest_level;
+	IsRelation *relation = is_source_resolve(sync);
+	Picture    *was = recall(source_id);
 	Picture    *is;
 	bool		right;
 	bool		replaced;
 	bool		only_gone = false;
 	const char *reason;
 
+	/*
+	 * There is nothing to put right.  It is remembered, so that a table that
+	 * takes the name back is another one, and compared.
+	 */
+	if (!relation->captured)
+	{
+		is_source_check_schedule(sync);
+		is = take_picture(sync, relation->relid);
+		replaced = was && was->relid != is->relid;
+		if (was == NULL || replaced)
+			remember(source_id, is);
+		return replaced;
+	}
+
+	nest_level = NewGUCNestLevel();
 	(void) set_config_option("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	relation = is_source_resolve(sync);
-	was = recall(source_id);
 	is = take_picture(sync, relation->relid);
 	right = is_source_triggers_right(sync);
 	replaced = was && was->relid != is->relid;

@@ -42,6 +42,11 @@ is_state_identity(void)
 	"t.window_ahead, t.run_id, " \
 	"(SELECT c.scan_id FROM iterable.sync_scan c " \
 	"  WHERE c.sync_id OPERATOR(pg_catalog.=) t.sync_id), " \
+	"EXISTS (SELECT FROM iterable.sync_scan c " \
+	"  WHERE c.sync_id OPERATOR(pg_catalog.=) t.sync_id " \
+	"  AND c.kind OPERATOR(pg_catalog.=) 's'), " \
+	"EXISTS (SELECT FROM iterable.sync_scan c " \
+	"  WHERE c.sync_id OPERATOR(pg_catalog.=) t.sync_id AND c.condition IS NOT NULL), " \
 	"t.run_requested, t.last_run_at, t.paused_reason, " \
 	"(SELECT f.next_at FROM iterable.sync_failure f " \
 	"  WHERE f.sync_id OPERATOR(pg_catalog.=) t.sync_id AND f.next_at IS NOT NULL " \
@@ -136,16 +141,18 @@ get_state(uint64 i, MemoryContext context)
 	state->run_id = get_int(i, 12);
 	state->scan_id = get_int(i, 13);
 	state->scanning = state->scan_id != 0;
-	state->run_requested = get_bool(i, 14);
-	state->last_run_at = get_time(i, 15, DT_NOBEGIN);
-	state->paused_reason = is_query_text(i, 16, context);
-	state->next_retry_at = get_time(i, 17, DT_NOEND);
-	state->run_started_at = get_time(i, 18, DT_NOBEGIN);
-	state->name = is_query_text(i, 19, context);
-	state->time_zone = is_query_text(i, 20, context);
-	state->state_id = get_int(i, 21);
-	state->after_finished_at = get_time(i, 22, DT_NOBEGIN);
-	state->source_relid = get_oid(i, 23);
+	state->noting = get_bool(i, 14);
+	state->scanning_part = get_bool(i, 15);
+	state->run_requested = get_bool(i, 16);
+	state->last_run_at = get_time(i, 17, DT_NOBEGIN);
+	state->paused_reason = is_query_text(i, 18, context);
+	state->next_retry_at = get_time(i, 19, DT_NOEND);
+	state->run_started_at = get_time(i, 20, DT_NOBEGIN);
+	state->name = is_query_text(i, 21, context);
+	state->time_zone = is_query_text(i, 22, context);
+	state->state_id = get_int(i, 23);
+	state->after_finished_at = get_time(i, 24, DT_NOBEGIN);
+	state->source_relid = get_oid(i, 25);
 	return state;
 }
 

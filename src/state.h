@@ -53,7 +53,9 @@ typedef struct IsSyncState
 	int			nahead;
 	int64		run_id;			/* 0: no run is open */
 	TimestampTz run_started_at;
-	bool		scanning;		/* a scan is asked for or under way */
+	bool		scanning;		/* a scan is asked for or under way … */
+	bool		noting;			/* … of kind IS_SCAN_NOTE, or … */
+	bool		scanning_part;	/* … of a part of the rows */
 	int64		scan_id;		/* which, as far as is known */
 	bool		run_requested;
 	TimestampTz last_run_at;	/* from which the schedule counts; DT_NOBEGIN: never ran */

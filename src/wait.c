@@ -102,10 +102,10 @@ look(const IsSync *sync, Goal *goal, const char **reason)
 	}
 
 	/*
-	 * What a scan finds and failures to be tried again enter the log by themselves:
-	 * take the snapshot when it is known that they have.
+	 * What a scan finds, which a run that is asked for may begin with, and
+	 * failures to be tried again enter the log by themselves: take the snapshot when it is known that they have.
 	 */
-	if (state->scanning || state->next_retry_at <= goal->since)
+	if (state->scanning || state->run_requested || state->next_retry_at <= goal->since)
 		goal->more = true;
 	else
 	{
@@ -134,7 +134,7 @@ look(const IsSync *sync, Goal *goal, const char **reason)
 	else if (!is_launcher_available())
 		*reason = "there is no worker, because the library is not in shared_preload_libraries";
 	else if (state->window_end == NULL && state->run_id == 0 &&
-			 !state->run_requested &&
+			 !state->run_requested && !state->noting &&
 			 is_schedule_manual(state->schedule))
 		*reason = "the schedule is manual and no run was requested";
 	return false;

@@ -35,6 +35,7 @@ typedef struct Walk
 	const char *until;
 	int			max;
 
+	const char *filter;			/* of a source that is not captured, or NULL */
 	const IsRelation *relation;
 	Oid			key_types[INDEX_MAX_KEYS];
 	MemoryContext result_context;
@@ -107,7 +108,8 @@ build_query(const Walk *walk, const IsRelation *relation, const int *order)
 	int			next = 1;
 
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT ");
+	/* What is not captured may have keys several times, or none. */
+	appendStringInfoString(&sql, relation->captured ? "SELECT " : "SELECT DISTINCT ");
 	for (int i = 0; i < relation->nkeys; i++)
 		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
 						 quote_identifier(relation->keys[i].name));
@@ -118,7 +120,18 @@ build_query(const Walk *walk, const IsRelation *relation, const int *order)
 		next += relation->nkeys;
 	}
 	if (walk->until)
+	{
 		append_bound(&sql, relation, order, "<=", next);
+		next += relation->nkeys;
+	}
+	if (!relation->captured)
+	{
+		for (int i = 0; i < relation->nkeys; i++)
+			appendStringInfo(&sql, " %s %s IS NOT NULL", next++ == 1 ? "WHERE" : "AND",
+							 quote_identifier(relation->keys[i].name));
+		if (walk->filter)
+			appendStringInfo(&sql, " AND (%s)", walk->filter);
+	}
 	appendStringInfoString(&sql, " ORDER BY ");
 	append_columns(&sql, relation, order,
 				   "");
@@ -185,8 +198,9 @@ run_walk(const IsRelation *relation, void *arg)
 	 * Whatever the estimates say: a plan that reads and sorts all that is
 	 * left, for every piece, must not win where an index gives the order.
 	 */
-	(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	if (relation->captured)
+		(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 
 	is_renderer_note(walk->renderer, relation);
 	walk->relation = relation;
@@ -221,7 +235,8 @@ walk_keys(IsRenderer *renderer, Walk *walk)
 
 	MemoryContextReset(renderer->work_context);
 	old = MemoryContextSwitchTo(renderer->work_context);
-	is_reading_run(renderer->sync, WALK_TIMEOUT_MS, run_walk, walk);
+	walk->filter = renderer->sync->filter;
+	is_reading_run(renderer->sync, renderer->captured ? WALK_TIMEOUT_MS : 0, run_walk, walk);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(renderer->work_context);
 	return walk->keys;

@@ -226,13 +226,14 @@ until_next_run(const Entry *entry)
 
 /*
  * A scan goes on while its sync runs: one with a schedule only when it is due,
- * and until the scan is done.
+ * and until the scan is done.  To note what is there needs no run.
  */
 static bool
 may_scan(const Entry *entry)
 {
 	return may_run(entry) && entry->state->scanning &&
-		(entry->run != NULL || is_schedule_continuous(entry->state->schedule));
+		(entry->run != NULL || entry->state->run_id != 0 || entry->state->noting ||
+		 is_schedule_continuous(entry->state->schedule));
 }
 
 /* ----------------------------------------------------------------
@@ -844,6 +845,8 @@ is_worker_main(Datum arg)
 			}
 			else if (entry->state != NULL && !entry->state->scanning)
 				is_scan_worker_unwant(entry->sync_id);
+			else if (!may_run(entry))
+				is_scan_worker_stop(entry->sync_id);
 			if (its_wait == 0)
 				busy = true;
 			if (entry->state == NULL && entry->run == NULL)
