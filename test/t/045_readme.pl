@@ -183,7 +183,7 @@ foreach my $type ('text', 'float8[]', 'pair')
 }
 like(mapping_error('point', 'v'), qr/^0A000: .*\n.*HINT.*_geo_location/s, 'a point is nothing else');
 
-my ($keys) = $readme =~ /with a unique index, of type (.*?)\. A sync/s;
+my ($keys) = $readme =~ /its key, of type (.*?); in tables/s;
 my @keys = split /,\s+|\s+or\s+/, $keys;
 is(scalar(@keys), 9, 'there are types of unique fields');
 
