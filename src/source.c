@@ -334,7 +334,7 @@ check_kind(Relation rel)
 				 errmsg("table \"%s\" with inheritance children cannot be a source",
 						display_name(rel)),
 				 errdetail("Neither the triggers nor the unique index of a parent cover the rows of its children."),
-				 errhint("Make it a partitioned table, or sync the children.")));
+				 errhint("Make it a partitioned table, sync a view of it, or sync the children.")));
 }
 
 /* The numbers of the key columns, each of which is fit to be one. */
