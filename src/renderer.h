@@ -2,7 +2,7 @@
  *
  * renderer.h
  *	  The renderer, for the files that it is made of: render.c, payload.c,
- *	  walk.c, pass.c.
+ *	  walk.c, pass.c, fit.c.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -49,5 +49,11 @@ extern Oid	is_renderer_key_type(const IsKeyColumn *key);
 
 /* This relation is being read now. */
 extern void is_renderer_note(IsRenderer *renderer, const IsRelation *relation);
+
+/*
+ * fit.c, a body of is_reading_run(): lay the payloads out for the relation as
+ * it is.  Errors of what does not fit name the mapping, or the filter.
+ */
+extern void is_renderer_fit(const IsRelation *relation, void *renderer);
 
 #endif							/* IS_RENDERER_H */

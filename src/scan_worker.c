@@ -19,12 +19,12 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "background.h"
 #include "compat.h"
 #include "iterable_sync.h"
 #include "scan.h"
 #include "state.h"
 #include "txn.h"
-#include "worker.h"
 
 #define US_PER_S INT64CONST(1000000)
 
@@ -257,7 +257,7 @@ is_scan_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(task.database, InvalidOid, 0);
-	is_worker_pin_settings();
+	is_background_pin_settings();
 
 	context = AllocSetContextCreate(TopMemoryContext, "iterable_sync scan worker",
 									ALLOCSET_DEFAULT_SIZES);
@@ -277,7 +277,7 @@ is_scan_worker_main(Datum arg)
 		FlushErrorState();
 		is_txn_abort();
 		MemoryContextSwitchTo(context);
-		(void) is_worker_report_error(task.sync_id, error, &text);
+		(void) is_background_report_error(task.sync_id, error, &text);
 		ereport(LOG, (errmsg("scan of sync %d has failed: %s", task.sync_id, text)));
 	}
 	PG_END_TRY();

@@ -25,6 +25,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "background.h"
 #include "catalog.h"
 #include "change_log.h"
 #include "compat.h"
@@ -52,8 +53,6 @@
 /* Commits that follow one another closely are looked for together. */
 #define LOOK_PAUSE (US_PER_S / 200)
 
-#define ROTATE_INTERVAL (5 * US_PER_S)
-#define FORGET_INTERVAL (3600 * US_PER_S)
 
 /* What the worker knows of a sync. */
 typedef struct Entry
@@ -241,50 +240,12 @@ may_scan(const Entry *entry)
  * ----------------------------------------------------------------
  */
 
-/*
- * Can the reason be mended by a person only?  Definitions, rights and files;
- * the rest passes by itself.
- */
-static bool
-needs_person(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
-		case ERRCODE_FDW_ERROR:
-		case ERRCODE_FEATURE_NOT_SUPPORTED:
-		case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
-		case ERRCODE_SYSTEM_ERROR:
-			return true;
-		default:
-			return sqlerrcode == ERRCODE_INVALID_PARAMETER_VALUE ||
-				sqlerrcode == ERRCODE_CONFIG_FILE_ERROR;
-	}
-}
-
-bool
-is_worker_report_error(int32 sync_id, const ErrorData *error, char **text)
-{
-	bool		person = needs_person(error->sqlerrcode);
-
-	/* Details of definitions are facts of these; others may hold data of rows. */
-	*text = psprintf("%s%s%s%s%s", error->message,
-					 error->hint || (person && error->detail) ? "." : "",
-					 person && error->detail ? " " : "",
-					 person && error->detail ? error->detail : "",
-					 error->hint ? psprintf(" %s", error->hint) : "");
-	is_txn_begin();
-	is_state_report_trouble(sync_id, *text, person);
-	is_txn_commit();
-	return person;
-}
-
 /* An error of a sync: when to try again.  To the log only if it is news. */
 static void
 take_error(Entry *entry, ErrorData *error)
 {
 	char	   *text;
-	bool		person = is_worker_report_error(entry->sync_id, error, &text);
+	bool		person = is_background_report_error(entry->sync_id, error, &text);
 
 	if (entry->errors == 0)
 		ereport(LOG,
@@ -588,7 +549,7 @@ note_watched(Entry *entry, const ErrorData *error)
 		return;
 	}
 
-	person = is_worker_report_error(entry->sync_id, error, &text);
+	person = is_background_report_error(entry->sync_id, error, &text);
 	if (!entry->unwatched || entry->barred != person)
 		ereport(LOG,
 				(errmsg("sync \"%s\" is %s: %s", entry->state->name,
@@ -636,39 +597,6 @@ watch_sources(void)
 				note_watched(entry, error);
 		}
 	}
-}
-
-/* Housekeeping of the log and the list of runs; errors wait for next time. */
-static void
-keep_house(void)
-{
-	static int64 rotate_at = 0;
-	static int64 forget_at = 0;
-	MemoryContext context = CurrentMemoryContext;
-	int64		now = now_us();
-
-	if (now < rotate_at)
-		return;
-	rotate_at = now + ROTATE_INTERVAL;
-	PG_TRY();
-	{
-		is_txn_begin();
-		is_change_log_rotate();
-		if (now >= forget_at)
-			is_state_forget_runs();
-		is_txn_commit();
-		if (now >= forget_at)
-			forget_at = now + FORGET_INTERVAL;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		EmitErrorReport();
-		FlushErrorState();
-		is_txn_abort();
-		MemoryContextSwitchTo(context);
-	}
-	PG_END_TRY();
 }
 
 /* ----------------------------------------------------------------
@@ -727,35 +655,6 @@ try_to_leave(void)
 		proc_exit(0);
 }
 
-/*
- * What is set for everybody in postgresql.conf must not reach in here: a
- * timeout would cut recording short, a default could make it impossible.
- */
-void
-is_worker_pin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"statement_timeout", "0"},
-		{"lock_timeout", "1s"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"transaction_timeout", "0"},	/* since 17 */
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_deferrable", "off"},
-		{"session_replication_role", "origin"},
-		{"row_security", "on"},
-		{"jit", "off"},
-		{"max_parallel_workers_per_gather", "0"},
-		{"temp_file_limit", "-1"},
-		{"work_mem", "4MB"},
-	};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-		if (GetConfigOption(settings[i][0], true, false) != NULL)
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-}
-
 void
 is_worker_main(Datum arg)
 {
@@ -775,7 +674,7 @@ is_worker_main(Datum arg)
 	if (!OidIsValid(database))
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
-	is_worker_pin_settings();
+	is_background_pin_settings();
 
 	worker_context = AllocSetContextCreate(TopMemoryContext, "iterable_sync worker",
 										   ALLOCSET_DEFAULT_SIZES);
@@ -852,7 +751,7 @@ is_worker_main(Datum arg)
 			if (entry->state == NULL && entry->run == NULL)
 				entries = foreach_delete_current(entries, lc);
 		}
-		keep_house();
+		is_background_keep_house(now_us());
 
 		if (is_http_in_flight(http) > 0 || is_scan_worker_any() ||
 			(wait >= 0 && wait < is_worker_idle_timeout * US_PER_S))
