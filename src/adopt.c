@@ -17,7 +17,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "capture.h"
@@ -42,37 +41,18 @@ find_foreign(void)
 	static IsQuery query =
 		IS_QUERY("SELECT sync_id FROM iterable.sync_state "
 				 "WHERE identity OPERATOR(pg_catalog.<>) $1 ORDER BY sync_id", 1, TEXTOID);
-	MemoryContext context = CurrentMemoryContext;
 	Datum		arg = CStringGetTextDatum(is_state_identity());
-	List	   *result = NIL;
-	uint64		n;
-	IsUserContext save;
 
-	is_catalog_become_owner(&save);
-	SPI_connect();
-	n = is_query_run(&query, &arg, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		isnull;
-		int32		sync_id = DatumGetInt32(is_query_value(i, 1, &isnull));
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		result = lappend_int(result, sync_id);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	is_catalog_restore_user(&save);
-	return result;
+	return is_catalog_read_ids(&query, &arg);
 }
 
 static void
-force(const IsSync *sync, Datum *keys, int n)
+force(const IsSync *sync, List *keys)
 {
 	char		op = IS_OP_FORCE;
 
-	if (n > 0)
-		is_change_log_append(sync->source.source_id, sync->sync_id, &op, 1,
-							 construct_array(keys, n, TEXTOID, -1, false, TYPALIGN_INT), n);
+	is_change_log_append_keys(sync->source.source_id, sync->sync_id, &op, 1, keys);
+	list_free_deep(keys);
 }
 
 /*
@@ -83,8 +63,7 @@ static void
 force_unknown(const IsSync *sync)
 {
 	IsSyncState *state = is_state_load(sync->sync_id, false);
-	Datum	   *keys = palloc_array(Datum, CHUNK_KEYS);
-	int			n = 0;
+	List	   *keys = NIL;
 	IsWindow   *window;
 	IsChange	change;
 
@@ -97,14 +76,14 @@ force_unknown(const IsSync *sync)
 	{
 		if (change.key == NULL)
 			continue;			/* all rows are looked at anyway */
-		keys[n++] = CStringGetTextDatum(change.key);
-		if (n == CHUNK_KEYS)
+		keys = lappend(keys, pstrdup(change.key));
+		if (list_length(keys) == CHUNK_KEYS)
 		{
-			force(sync, keys, n);
-			n = 0;
+			force(sync, keys);
+			keys = NIL;
 		}
 	}
-	force(sync, keys, n);
+	force(sync, keys);
 	is_change_log_close_window(window);
 }
 

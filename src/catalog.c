@@ -228,6 +228,31 @@ is_catalog_get_sync_by_id(int32 sync_id)
 					 Int32GetDatum(sync_id));
 }
 
+List *
+is_catalog_read_ids(IsQuery *query, Datum *values)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *result = NIL;
+	uint64		n;
+	IsUserContext save;
+
+	is_catalog_become_owner(&save);
+	SPI_connect();
+	n = is_query_run(query, values, NULL);
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		int32		id = DatumGetInt32(is_query_value(i, 1, &isnull));
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		result = lappend_int(result, id);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	is_catalog_restore_user(&save);
+	return result;
+}
+
 Oid
 is_catalog_relation(const char *name)
 {

@@ -20,6 +20,7 @@
 #include "utils/uuid.h"
 
 #include "iterable_api.h"
+#include "query.h"
 
 typedef enum IsObject
 {
@@ -94,6 +95,12 @@ extern IsNewFields is_catalog_parse_new_fields(const char *text);
  */
 extern IsSync *is_catalog_get_sync(const char *name);
 extern IsSync *is_catalog_get_sync_by_id(int32 sync_id);
+
+/*
+ * Numbers (List of int) that a query on the extension's tables returns in its
+ * first column.
+ */
+extern List *is_catalog_read_ids(IsQuery *query, Datum *values);
 
 /* Owner of the extension's tables, and the schema of its functions. */
 extern Oid	is_catalog_owner(void);

@@ -134,6 +134,22 @@ is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 	last_writer = xid;
 }
 
+void
+is_change_log_append_keys(int32 source_id, int32 sync_id, const char *ops, int nops,
+						  const List *keys)
+{
+	Datum	   *elems = palloc_array(Datum, list_length(keys) + 1);
+	int			n = 0;
+	ListCell   *lc;
+
+	if (keys == NIL)
+		return;
+	foreach(lc, keys)
+		elems[n++] = CStringGetTextDatum(lfirst(lc));
+	is_change_log_append(source_id, sync_id, ops, nops,
+						 construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT), n);
+}
+
 bool
 is_change_log_written(void)
 {

@@ -40,6 +40,13 @@ extern void is_change_log_append(int32 source_id, int32 sync_id,
 								 const char *ops, int nops,
 								 ArrayType *keys, int nkeys);
 
+/*
+ * The same for keys (List of char *), none of which has to be; one row of the
+ * log, so not too many at once.
+ */
+extern void is_change_log_append_keys(int32 source_id, int32 sync_id,
+									  const char *ops, int nops, const List *keys);
+
 /* Has this transaction appended to the log? */
 extern bool is_change_log_written(void);
 

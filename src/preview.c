@@ -60,7 +60,7 @@ is_preview_walk(IsRenderer *renderer, int first, IsPreviewSee see, void *arg)
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextSwitchTo(context);
-		keys = is_render_walk_keys(renderer, after, NULL, want);
+		keys = is_render_walk_keys(renderer, after, want);
 		n = list_length(keys);
 		key_array = palloc_array(const char *, n + 1);
 		rows = palloc_array(IsRow, n + 1);

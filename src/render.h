@@ -98,13 +98,12 @@ extern void is_render_find(IsRenderer *renderer, const char **keys, int n,
 extern bool is_render_kept_to(IsRenderer *renderer, Oid relid);
 
 /*
- * Keys in the order of the unique index, after "after" (NULL: from the first)
- * up to and including "until" (NULL: the last): at most max, as a List of
- * char *.  Of the order nothing is promised but that it is always the same
+ * Keys in the order of the unique index, after "after" (NULL: from the first):
+ * at most max, as a List of char *.  Of the order nothing is promised but that it is always the same
  * while the index is.
  */
 extern List *is_render_walk_keys(IsRenderer *renderer, const char *after,
-								 const char *until, int max);
+								 int max);
 
 /*
  * Render all rows in one snapshot, in any order, in portions that go to "see"

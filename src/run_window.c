@@ -25,27 +25,6 @@
 /* A run of a continuous sync lasts at most about this long, in ms. */
 #define RUN_MS 60000
 
-/* Put keys into the change log for this sync alone. */
-static void
-feed_keys(IsRun *run, List *keys, char op)
-{
-	Datum	   *elems = palloc(list_length(keys) * sizeof(Datum));
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, keys)
-	{
-		elems[n++] = CStringGetTextDatum(lfirst(lc));
-		if (n == IS_MAX_BATCH_ROWS || lnext(keys, lc) == NULL)
-		{
-			is_change_log_append(run->sync->source.source_id, run->sync_id, &op, 1,
-								 construct_array(elems, n, TEXTOID, -1, false,
-												 TYPALIGN_INT), n);
-			n = 0;
-		}
-	}
-}
-
 /*
  * Failures whose time has come become changes of this sync in the log: so they
  * take the one way that everything takes, and share its order and its safety.
@@ -53,8 +32,11 @@ feed_keys(IsRun *run, List *keys, char op)
 static void
 feed(IsRun *run)
 {
-	feed_keys(run, is_delivery_take_due_failures(run->sync_id, IS_MAX_BATCH_ROWS),
-			  IS_OP_RETRY);
+	char		op = IS_OP_RETRY;
+
+	is_change_log_append_keys(run->sync->source.source_id, run->sync_id, &op, 1,
+							  is_delivery_take_due_failures(run->sync_id,
+															IS_MAX_BATCH_ROWS));
 }
 
 void

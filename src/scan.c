@@ -300,16 +300,9 @@ is_scan_must_wait(IsScan *scan, const IsSyncState *state)
 void
 is_scan_feed(IsScan *scan, List *keys, const char *ops, int nops)
 {
-	Datum	   *elems = palloc_array(Datum, list_length(keys) + 1);
-	int			n = 0;
-	ListCell   *lc;
-
-	foreach(lc, keys)
-		elems[n++] = CStringGetTextDatum(lfirst(lc));
-	if (n > 0)
-		is_change_log_append(scan->sync->source.source_id, scan->sync_id, ops, nops,
-							 construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT), n);
-	scan->in_piece += n;
+	is_change_log_append_keys(scan->sync->source.source_id, scan->sync_id, ops, nops,
+							  keys);
+	scan->in_piece += list_length(keys);
 	is_capture_wake_on_commit();
 }
 
@@ -362,7 +355,7 @@ take_row(const IsScan *scan, const IsScanRequest *request, const IsRow *row,
 static const char *
 read_rows(IsScan *scan, const IsScanRequest *request, IsScanProgress *progress)
 {
-	List	   *keys = is_render_walk_keys(scan->renderer, request->after, NULL, IS_SCAN_CHUNK_ROWS);
+	List	   *keys = is_render_walk_keys(scan->renderer, request->after, IS_SCAN_CHUNK_ROWS);
 	int			n = list_length(keys);
 	const char **key_array = palloc_array(const char *, n + 1);
 	IsRow	   *rows = palloc_array(IsRow, n + 1);

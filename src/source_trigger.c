@@ -99,27 +99,9 @@ is_source_syncs(int32 source_id)
 				 "AND EXISTS (SELECT FROM iterable.sync_state t "
 				 "WHERE t.sync_id OPERATOR(pg_catalog.=) s.sync_id) "
 				 "ORDER BY s.sync_id", 1, INT4OID);
-	MemoryContext context = CurrentMemoryContext;
 	Datum		arg = Int32GetDatum(source_id);
-	List	   *result = NIL;
-	uint64		n;
-	IsUserContext save;
 
-	is_catalog_become_owner(&save);
-	SPI_connect();
-	n = is_query_run(&query, &arg, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		isnull;
-		int32		sync_id = DatumGetInt32(is_query_value(i, 1, &isnull));
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		result = lappend_int(result, sync_id);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	is_catalog_restore_user(&save);
-	return result;
+	return is_catalog_read_ids(&query, &arg);
 }
 
 /* ----------------------------------------------------------------

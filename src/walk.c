@@ -32,7 +32,6 @@ typedef struct Walk
 	DestReceiver dest;			/* must be first */
 	IsRenderer *renderer;
 	const char *after;
-	const char *until;
 	int			max;
 
 	const char *filter;			/* of a source that is not captured, or NULL */
@@ -80,24 +79,22 @@ find_order(const IsRelation *relation, int *order)
 }
 
 static void
-append_columns(StringInfo sql, const IsRelation *relation, const int *order,
-			   const char *suffix)
+append_columns(StringInfo sql, const IsRelation *relation, const int *order)
 {
 	for (int i = 0; i < relation->nkeys; i++)
-		appendStringInfo(sql, "%s%s%s", i > 0 ? ", " : "",
-						 quote_identifier(relation->keys[order[i]].name), suffix);
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(relation->keys[order[i]].name));
 }
 
-/* (columns) operator (parameters from "first" on) */
+/* (columns) > (parameters) */
 static void
-append_bound(StringInfo sql, const IsRelation *relation, const int *order,
-			 const char *operator, int first)
+append_bound(StringInfo sql, const IsRelation *relation, const int *order)
 {
-	appendStringInfoString(sql, first == 1 ? " WHERE ROW(" : " AND ROW(");
-	append_columns(sql, relation, order, "");
-	appendStringInfo(sql, ") OPERATOR(pg_catalog.%s) ROW(", operator);
+	appendStringInfoString(sql, "ROW(");
+	append_columns(sql, relation, order);
+	appendStringInfoString(sql, ") OPERATOR(pg_catalog.>) ROW(");
 	for (int i = 0; i < relation->nkeys; i++)
-		appendStringInfo(sql, "%s$%d", i > 0 ? ", " : "", first + i);
+		appendStringInfo(sql, "%s$%d", i > 0 ? ", " : "", i + 1);
 	appendStringInfoChar(sql, ')');
 }
 
@@ -105,9 +102,10 @@ static char *
 build_query(const Walk *walk, const IsRelation *relation, const int *order)
 {
 	StringInfoData sql;
-	int			next = 1;
+	const char *joint = " WHERE ";
 
 	initStringInfo(&sql);
+
 	/* What is not captured may have keys several times, or none. */
 	appendStringInfoString(&sql, relation->captured ? "SELECT " : "SELECT DISTINCT ");
 	for (int i = 0; i < relation->nkeys; i++)
@@ -116,38 +114,36 @@ build_query(const Walk *walk, const IsRelation *relation, const int *order)
 	appendStringInfo(&sql, " FROM %s", relation->qualified_name);
 	if (walk->after)
 	{
-		append_bound(&sql, relation, order, ">", next);
-		next += relation->nkeys;
-	}
-	if (walk->until)
-	{
-		append_bound(&sql, relation, order, "<=", next);
-		next += relation->nkeys;
+		appendStringInfoString(&sql, joint);
+		append_bound(&sql, relation, order);
+		joint = " AND ";
 	}
 	if (!relation->captured)
 	{
 		for (int i = 0; i < relation->nkeys; i++)
-			appendStringInfo(&sql, " %s %s IS NOT NULL", next++ == 1 ? "WHERE" : "AND",
+		{
+			appendStringInfo(&sql, "%s%s IS NOT NULL", joint,
 							 quote_identifier(relation->keys[i].name));
+			joint = " AND ";
+		}
 		if (walk->filter)
 			appendStringInfo(&sql, " AND (%s)", walk->filter);
 	}
 	appendStringInfoString(&sql, " ORDER BY ");
-	append_columns(&sql, relation, order,
-				   "");
+	append_columns(&sql, relation, order);
 	appendStringInfo(&sql, " LIMIT %d", walk->max);
 	return sql.data;
 }
 
-/* Values for the columns of a bound, in index order. */
+/* Values for the columns of the bound, in index order. */
 static void
-bind_bound(ParamListInfo params, int first, const char *key,
-		   const IsRelation *relation, const int *order)
+bind_bound(ParamListInfo params, const char *key, const IsRelation *relation,
+		   const int *order)
 {
 	char	  **texts = is_key_split(key, relation->nkeys);
 
 	for (int i = 0; i < relation->nkeys; i++)
-		params->params[first + i].value =
+		params->params[i].value =
 			is_key_value(texts[order[i]],
 						 is_renderer_key_type(&relation->keys[order[i]]));
 }
@@ -188,7 +184,7 @@ run_walk(const IsRelation *relation, void *arg)
 {
 	Walk	   *walk = arg;
 	int			order[INDEX_MAX_KEYS];
-	Oid			types[2 * INDEX_MAX_KEYS];
+	Oid			types[INDEX_MAX_KEYS];
 	int			ntypes = 0;
 	char	   *sql;
 	ParamListInfo params;
@@ -207,7 +203,7 @@ run_walk(const IsRelation *relation, void *arg)
 	find_order(relation, order);
 	for (int i = 0; i < relation->nkeys; i++)
 		walk->key_types[i] = relation->keys[i].type;
-	for (int bound = 0; bound < (walk->after != NULL) + (walk->until != NULL); bound++)
+	if (walk->after)
 		for (int i = 0; i < relation->nkeys; i++)
 			types[ntypes++] = is_renderer_key_type(&relation->keys[order[i]]);
 
@@ -215,43 +211,29 @@ run_walk(const IsRelation *relation, void *arg)
 	query = is_reading_analyze(sql, relation, types, ntypes);
 	params = is_reading_params(types, ntypes);
 	if (walk->after)
-		bind_bound(params, 0, walk->after, relation, order);
-	if (walk->until)
-		bind_bound(params, walk->after ? relation->nkeys : 0, walk->until,
-				   relation, order);
+		bind_bound(params, walk->after, relation, order);
 	is_reading_execute(is_reading_plan(query, sql, params), sql, params,
 					   &walk->dest);
 }
 
-static List *
-walk_keys(IsRenderer *renderer, Walk *walk)
+List *
+is_render_walk_keys(IsRenderer *renderer, const char *after, int max)
 {
-	MemoryContext old;
-
-	walk->dest = (DestReceiver) {receive_key, receiver_startup, receiver_end,
-		receiver_end, DestNone
+	Walk		walk = {
+		.dest = {receive_key, receiver_startup, receiver_end, receiver_end, DestNone},
+		.renderer = renderer,
+		.after = after,
+		.max = max,
+		.filter = renderer->sync->filter,
+		.result_context = CurrentMemoryContext,
 	};
-	walk->result_context = CurrentMemoryContext;
+	MemoryContext old;
 
 	MemoryContextReset(renderer->work_context);
 	old = MemoryContextSwitchTo(renderer->work_context);
-	walk->filter = renderer->sync->filter;
-	is_reading_run(renderer->sync, renderer->captured ? WALK_TIMEOUT_MS : 0, run_walk, walk);
+	is_reading_run(renderer->sync, renderer->captured ? WALK_TIMEOUT_MS : 0, run_walk,
+				   &walk);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(renderer->work_context);
-	return walk->keys;
-}
-
-List *
-is_render_walk_keys(IsRenderer *renderer, const char *after, const char *until,
-					int max)
-{
-	Walk		walk = {
-		.renderer = renderer,
-		.after = after,
-		.until = until,
-		.max = max
-	};
-
-	return walk_keys(renderer, &walk);
+	return walk.keys;
 }
