@@ -140,7 +140,7 @@ COMMENT ON COLUMN iterable.sync_scan.after_key IS 'last key of the phase that is
  */
 CREATE UNLOGGED TABLE iterable.sync_staged (
 	sync_id integer NOT NULL,
-	key text NOT NULL,
+	key text COLLATE "C" NOT NULL,
 	state "char" NOT NULL,
 	op "char",
 	copies bigint NOT NULL DEFAULT 1,

@@ -1,10 +1,12 @@
 /* ------------------------------------------------------------------------
  * What is known of rows at Iterable.  Plain tables, read through views.
+ * Keys are compared by their bytes, as they are canonical: that is quick in
+ * every locale, and no new version of a locale puts an index out of order.
  * ------------------------------------------------------------------------ */
 
 CREATE TABLE iterable.sync_delivery (
 	sync_id integer NOT NULL,
-	key text NOT NULL,
+	key text COLLATE "C" NOT NULL,
 	identifier text,
 	payload_hash bigint,
 	state "char" NOT NULL,
@@ -17,7 +19,7 @@ COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v vanished from t
 
 CREATE TABLE iterable.sync_failure (
 	sync_id integer NOT NULL,
-	key text NOT NULL,
+	key text COLLATE "C" NOT NULL,
 	class text NOT NULL,
 	code text,
 	message text,

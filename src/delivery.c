@@ -54,25 +54,42 @@ text_array(Datum *elems, bool *nulls, int n)
  * ----------------------------------------------------------------
  */
 
+static bool
+has_failures(int32 sync_id)
+{
+	static IsQuery query = IS_QUERY(
+		"SELECT FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 LIMIT 1",
+		1, INT4OID
+	);
+	Datum		arg = Int32GetDatum(sync_id);
+
+	return is_query_run(&query, &arg, NULL) > 0;
+}
+
+/*
+ * WITH ORDINALITY gives the place of the key back, so that nothing has to be
+ * matched here.
+ */
+#define BY_KEYS(columns, table) \
+	"SELECT k.i, m.* FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i), " \
+	"LATERAL (SELECT " columns " " BY_KEY(table, "k.key") ") AS m"
+
 void
 is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 {
-	/*
-	 * WITH ORDINALITY gives the place of the key back, so that nothing has to
-	 * be matched here.
-	 */
-	static IsQuery query = IS_QUERY(
-		"SELECT k.i, m.state, m.payload_hash, m.failed, m.identified, m.due "
-		"FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i), LATERAL ("
-		"(SELECT d.state, d.payload_hash, false, d.identifier IS NOT NULL, false " BY_KEY("sync_delivery d", "k.key") ") UNION ALL "
-		"(SELECT NULL, f.payload_hash, true, false, "
-		"COALESCE(f.next_at OPERATOR(pg_catalog.<=) pg_catalog.now(), false) "
-		BY_KEY("sync_failure f", "k.key") ")) AS m (state, payload_hash, failed, identified, due)",
+	static IsQuery deliveries = IS_QUERY(
+		BY_KEYS("state, payload_hash, identifier IS NOT NULL", "sync_delivery"),
+		2, INT4OID, TEXTARRAYOID
+	);
+	static IsQuery failures = IS_QUERY(
+		BY_KEYS("payload_hash, COALESCE(next_at OPERATOR(pg_catalog.<=) pg_catalog.now(), false)",
+				"sync_failure"),
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum	   *elems = palloc(Max(n, 1) * sizeof(Datum));
 	Datum		values[2];
 	uint64		found;
+	bool		isnull;
 
 	memset(memory, 0, n * sizeof(IsMemory));
 	for (int i = 0; i < n; i++)
@@ -81,26 +98,25 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 	values[1] = text_array(elems, NULL, n);
 
 	SPI_connect();
-	found = is_query_run(&query, values, NULL);
+	found = is_query_run(&deliveries, values, NULL);
 	for (uint64 row = 0; row < found; row++)
 	{
-		bool		isnull;
 		IsMemory   *m = &memory[DatumGetInt64(is_query_value(row, 1, &isnull)) - 1];
 
-		if (DatumGetBool(is_query_value(row, 4, &isnull)))
-		{
-			m->failed = true;
-			m->retry_due = DatumGetBool(is_query_value(row, 6, &isnull));
-			m->failed_hash = DatumGetInt64(is_query_value(row, 3, &isnull));
-			m->failed_hash_known = !isnull;
-		}
-		else
-		{
-			m->state = DatumGetChar(is_query_value(row, 2, &isnull));
-			m->hash = DatumGetInt64(is_query_value(row, 3, &isnull));
-			m->hash_known = !isnull;
-			m->identified = DatumGetBool(is_query_value(row, 5, &isnull));
-		}
+		m->state = DatumGetChar(is_query_value(row, 2, &isnull));
+		m->hash = DatumGetInt64(is_query_value(row, 3, &isnull));
+		m->hash_known = !isnull;
+		m->identified = DatumGetBool(is_query_value(row, 4, &isnull));
+	}
+	found = has_failures(sync_id) ? is_query_run(&failures, values, NULL) : 0;
+	for (uint64 row = 0; row < found; row++)
+	{
+		IsMemory   *m = &memory[DatumGetInt64(is_query_value(row, 1, &isnull)) - 1];
+
+		m->failed = true;
+		m->failed_hash = DatumGetInt64(is_query_value(row, 2, &isnull));
+		m->failed_hash_known = !isnull;
+		m->retry_due = DatumGetBool(is_query_value(row, 3, &isnull));
 	}
 	SPI_finish();
 }
@@ -219,17 +235,13 @@ forget_payloads(int32 sync_id, Datum keys, bool seen)
 static void
 clear_failures(int32 sync_id, Datum keys)
 {
-	static IsQuery any = IS_QUERY(
-		"SELECT FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 LIMIT 1",
-		1, INT4OID
-	);
 	static IsQuery query = IS_QUERY(
 		"DELETE FROM iterable.sync_failure " OF_KEYS("sync_failure"),
 		2, INT4OID, TEXTARRAYOID
 	);
 	Datum		values[2] = {Int32GetDatum(sync_id), keys};
 
-	if (is_query_run(&any, values, NULL) > 0)
+	if (has_failures(sync_id))
 		(void) is_query_run(&query, values, NULL);
 }
 
