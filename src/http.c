@@ -387,6 +387,12 @@ is_http_create(void)
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(http->multi, CURLMOPT_TIMERDATA, http);
 	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, MAX_IDLE_CONNECTIONS);
+
+	/*
+	 * One request at a time on a connection, also of HTTP/2: what breaks one
+	 * leaves the others alone.
+	 */
+	curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING);
 	return http;
 }
 

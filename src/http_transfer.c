@@ -275,11 +275,7 @@ set_options(IsTransfer *t, const IsHttpRequest *request)
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 
-	/*
-	 * One request a connection: what breaks one connection leaves the others
-	 * alone.
-	 */
-	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
 	SET(CURLOPT_TCP_NODELAY, 1L);
 
 	/* How long it may take. */

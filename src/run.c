@@ -218,6 +218,38 @@ may_fill(const IsRun *run)
 		(open < 2 * is_run_lanes(run) && bytes < PREPARED_BYTES);
 }
 
+/*
+ * A connection that is in trouble is read again, its key and its address may
+ * have been mended.
+ */
+static void
+look_at_connection(IsRun *run)
+{
+	char	   *base_url = pstrdup(run->connection->base_url);
+	uint64		key_digest = run->connection->key_digest;
+	int			connect_timeout_ms = run->connection->connect_timeout_ms;
+	int			request_timeout_ms = run->connection->request_timeout_ms;
+
+	is_txn_begin();
+	is_run_load_connection(run);
+	is_txn_commit();
+
+	/* what is under way has been rendered for another one */
+	if (run->project_type != run->connection->project_type)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the project type of the connection has changed")));
+	if (strcmp(base_url, run->connection->base_url) != 0 ||
+		key_digest != run->connection->key_digest ||
+		connect_timeout_ms != run->connection->connect_timeout_ms ||
+		request_timeout_ms != run->connection->request_timeout_ms)
+	{
+		run->setbacks = 0;
+		run->not_before = 0;
+	}
+	pfree(base_url);
+}
+
 int64
 is_run_advance(IsRun *run, bool stop)
 {
@@ -234,13 +266,8 @@ is_run_advance(IsRun *run, bool stop)
 	if (stop)
 		return run->requests ? IS_RUN_ANSWER : IS_RUN_IDLE;
 
-	/* A refused key is read again, it may have been replaced. */
-	if (is_gate_stopped(run->connection) && run->sending == 0)
-	{
-		is_txn_begin();
-		is_run_load_connection(run);
-		is_txn_commit();
-	}
+	if ((is_gate_stopped(run->connection) || run->setbacks > 0) && run->sending == 0)
+		look_at_connection(run);
 
 	wait = is_run_dispatch(run);
 	if ((!run->window_read || run->chunk) && may_fill(run))

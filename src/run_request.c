@@ -17,8 +17,8 @@
 #define MAX_LANES 10
 #define MAX_LOOKUPS 10
 
-/* How often a refused key is read again, in µs. */
-#define KEY_LOOK_INTERVAL (2 * US_PER_S)
+/* How often a connection in trouble is read again, in µs. */
+#define CONNECTION_LOOK_INTERVAL (2 * US_PER_S)
 
 void
 is_run_cancel_requests(IsRun *run)
@@ -50,10 +50,10 @@ ask_to_send(IsRun *run, IsEndpoint endpoint, int64 *counted)
 	int64		wait;
 
 	if (run->not_before > now)
-		return run->not_before - now;
+		return Min(run->not_before - now, CONNECTION_LOOK_INTERVAL);
 	wait = is_gate_ask(run->connection, now);
 	if (wait > 0)
-		return Min(wait, KEY_LOOK_INTERVAL);
+		return Min(wait, CONNECTION_LOOK_INTERVAL);
 	wait = is_pacer_ask(run->connection->rate_group, endpoint,
 						run->connection->rate[endpoint], counted);
 	if (wait == 0)

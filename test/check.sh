@@ -167,6 +167,7 @@ tier_reference()
 # with every one
 section() { awk -v name="$1" '/^## / {on = substr($0, 4) != name} !on' "$2"; }
 
+more_packages=(openssl nghttp2-proxy)
 build
 say "$version, private copy; sources of $top"
 for tier in ${*:-exports reference unit emulator regress isolation tap}; do

@@ -19,11 +19,12 @@ update_packages()
 		{ cat "$work/apt.log" >&2; die "the list of packages could not be read"; }
 }
 
-# What is missing of Debian's packages is installed.
+# What is missing of Debian's packages is installed, of $more_packages as well.
+more_packages=()
 install_packages()
 {
 	local packages=(gcc make pkg-config libcurl4-openssl-dev libcjson-dev
-		libmicrohttpd-dev libcmocka-dev libipc-run-perl perl)
+		libmicrohttpd-dev libcmocka-dev libipc-run-perl perl "${more_packages[@]}")
 	local missing=()
 	local package
 
