@@ -108,6 +108,33 @@ GROUP BY c.oid
 ORDER BY c.relname COLLATE "C";
 
 \qecho
+\qecho '## Answers'
+\qecho
+\qecho 'What a list of rows, a code or a status in an answer of Iterable''s means, from'
+\qecho '`iterable.verdicts()`; the first line that fits counts. Rows that no list names are'
+\qecho 'accepted if the counts of the answer agree; if not, the request is sent again,'
+\qecho 'then in halves, and what stays without an answer becomes the failure'
+\qecho '`unknown_outcome`.'
+\qecho
+\qecho '- **rejected**: the row is a failure until it changes or somebody calls'
+\qecho '  `iterable_retry_failures()`. Of a refused request, the rows that the answer'
+\qecho '  names, or that hold the value it names; else it is halved until the row stands alone.'
+\qecho '- **later**: the row is a failure that is tried again after 30 s, 1 min, 2 min …,'
+\qecho '  in all 12 times, and when it changes.'
+\qecho '- **skipped**: the user does not exist and was not to be created.'
+\qecho '- **again**: the same batch again after a pause that grows from 1 s to 5 min, or as'
+\qecho '  Retry-After says; after some errors in halves, and a row that stays alone with'
+\qecho '  them is a failure for later.'
+\qecho '- **stop**: the connection is stopped, its rows are kept.'
+\qecho '- **split**: the batch is halved; a single row is the failure `too_large`.'
+\qecho
+\qecho '| of | in | name | status | verdict | class | meaning | what to do |'
+\qecho '|---|---|---|---|---|---|---|---|'
+SELECT concat_ws(' | ', '| ' || object, found_in, COALESCE('`' || name || '`', ''), COALESCE(status, ''), verdict,
+	'`' || class || '`', pg_temp.marked(meaning, NULL), COALESCE(pg_temp.marked(what_to_do, NULL), '')) || ' |'
+FROM iterable.verdicts();
+
+\qecho
 \qecho '## Settings'
 SELECT concat(E'\n### ', name, E'\n\n',
 	vartype, ', default ', CASE boot_val WHEN '' THEN 'empty' ELSE concat_ws(' ', boot_val, unit) END,

@@ -24,6 +24,8 @@ CREATE TABLE iterable.sync_failure (
 	code text,
 	message text,
 	payload_hash bigint,
+	request_id text,
+	payload text,
 	first_at timestamptz NOT NULL,
 	last_at timestamptz NOT NULL,
 	attempts integer NOT NULL DEFAULT 1,
@@ -33,7 +35,29 @@ CREATE TABLE iterable.sync_failure (
 CREATE INDEX sync_failure_next ON iterable.sync_failure (sync_id, next_at) WHERE next_at IS NOT NULL;
 COMMENT ON TABLE iterable.sync_failure IS 'rows that Iterable refused or that could not be rendered';
 COMMENT ON COLUMN iterable.sync_failure.payload_hash IS 'of the payload that failed; null: there was none';
+COMMENT ON COLUMN iterable.sync_failure.payload IS 'the payload that failed, only where iterable_sync.keep_failed_payloads is on';
 COMMENT ON COLUMN iterable.sync_failure.next_at IS 'when the row is tried again; null: it waits for a person or for a newer change of the row';
+
+CREATE FUNCTION iterable.verdicts()
+RETURNS TABLE (object text, found_in text, name text, status text, verdict text,
+	class text, meaning text, what_to_do text)
+LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 80
+AS 'MODULE_PATHNAME', 'iterable_verdicts';
+COMMENT ON FUNCTION iterable.verdicts() IS
+'What Iterable''s answers mean for rows: the very table that the worker uses.
+Returns a line a list, code and status, the first that fits counts: object, which syncs; found_in, where it stands in the answer: failedUpdates, list (at the top), deprecated list, code, status, or none, for what is found without an answer; name, of the list or code; status, of the answer; verdict, see the section Answers; class, as iterable.failure shows it; meaning; what_to_do, what a person must mend.';
+
+CREATE FUNCTION iterable.what_to_do(
+	class text,
+	object text)
+RETURNS text
+LANGUAGE C STRICT IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'iterable_what_to_do';
+COMMENT ON FUNCTION iterable.what_to_do(text, text) IS
+'What a person must mend about failures.
+class: as iterable.failure shows it. object: of the sync, user or event.
+Returns null for an unknown class.
+Raises 22023 for an unknown object.';
 
 CREATE TABLE iterable.sync_run (
 	run_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -198,14 +198,34 @@ Returns nothing, and does not wait for the run.
 Raises 42704 if there is no such sync of the current role, 55000 if it is not enabled.';
 
 CREATE FUNCTION iterable_retry_failures(
-	sync text)
+	sync text,
+	keys text[] DEFAULT NULL,
+	class text DEFAULT NULL,
+	code text DEFAULT NULL,
+	older_than interval DEFAULT NULL)
 RETURNS bigint
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_retry_failures';
-COMMENT ON FUNCTION iterable_retry_failures(text) IS
-'Has all failures of a sync tried again now.
-Returns how many there are.
-Raises 42704 if there is no such sync of the current role.';
+COMMENT ON FUNCTION iterable_retry_failures(text, text[], text, text, interval) IS
+'Has failures of a sync tried again now: all, or those that fit every other argument that is given.
+keys: of these rows, written as iterable.failure shows them. class, code: of this class, of this code of Iterable''s, as iterable.failure shows them. older_than: that failed last longer ago than this.
+Returns how many these are, without those whose time has come anyway.
+Raises 42704 if there is no such sync of the current role, 22023 for an unknown class or a negative older_than, 22004 for a null in keys.';
+
+CREATE FUNCTION iterable_discard_failures(
+	sync text,
+	keys text[] DEFAULT NULL,
+	class text DEFAULT NULL,
+	code text DEFAULT NULL,
+	older_than interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'iterable_discard_failures';
+COMMENT ON FUNCTION iterable_discard_failures(text, text[], text, text, interval) IS
+'Takes failures of a sync off the list: all, or those that fit every other argument that is given. Their rows are sent again when they change, and by a backfill; of a source that is compared, by its next run.
+Arguments are those of iterable_retry_failures().
+Returns how many these are.
+Raises what iterable_retry_failures() raises.';
 
 CREATE FUNCTION iterable_backfill(
 	sync text,

@@ -124,8 +124,9 @@ COMMENT ON COLUMN iterable.run.requests IS 'bulk requests that were answered or 
 COMMENT ON COLUMN iterable.run.bytes IS 'bytes of request bodies';
 
 CREATE VIEW iterable.failure WITH (security_barrier) AS
-SELECT s.name AS sync, f.key, f.class, f.code, f.message, f.first_at, f.last_at,
-	f.attempts, f.next_at
+SELECT s.name AS sync, f.key, f.class, f.code, f.message,
+	iterable.what_to_do(f.class, s.object) AS what_to_do, f.first_at, f.last_at,
+	f.attempts, f.next_at, f.request_id, f.payload::json AS payload
 FROM iterable.sync_failure f
 JOIN iterable.sync s ON s.sync_id = f.sync_id
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
@@ -135,10 +136,14 @@ COMMENT ON COLUMN iterable.failure.key IS 'canonical text of the unique field of
 COMMENT ON COLUMN iterable.failure.class IS 'what is wrong, in one word';
 COMMENT ON COLUMN iterable.failure.code IS 'code of Iterable''s answer, if it was Iterable that refused';
 COMMENT ON COLUMN iterable.failure.message IS 'what is wrong, without data of the row';
+COMMENT ON COLUMN iterable.failure.what_to_do IS 'what a person must mend, for failures of this class';
 COMMENT ON COLUMN iterable.failure.first_at IS 'when the row failed first';
 COMMENT ON COLUMN iterable.failure.last_at IS 'when it failed last';
-COMMENT ON COLUMN iterable.failure.attempts IS 'how often it has failed';
+COMMENT ON COLUMN iterable.failure.attempts IS 'how often it has failed since it has changed';
 COMMENT ON COLUMN iterable.failure.next_at IS 'when it is tried again by itself; null: it waits for a change of the row or iterable_retry_failures()';
+
+COMMENT ON COLUMN iterable.failure.request_id IS 'Iterable-Request-Id of the answer, for Iterable''s support; null if the row was not sent or the answer had none';
+COMMENT ON COLUMN iterable.failure.payload IS 'what was sent; null unless iterable_sync.keep_failed_payloads was on';
 
 CREATE VIEW iterable.delivery WITH (security_barrier) AS
 SELECT s.name AS sync, d.key, d.identifier, d.payload_hash,

@@ -191,6 +191,13 @@ is_batch_note(IsBatch *batch, const IsRow *row, IsFate fate)
 }
 
 void
+is_batch_note_answer(IsBatch *batch, const IsHttpAnswer *answer)
+{
+	batch->request_id = answer->request_id[0] ?
+		MemoryContextStrdup(batch->context, answer->request_id) : NULL;
+}
+
+void
 is_batch_settle(IsBatch *batch, int i, IsFate fate, const char *class,
 				const char *code, const char *message)
 {
@@ -201,6 +208,7 @@ is_batch_settle(IsBatch *batch, int i, IsFate fate, const char *class,
 	row->class = class;
 	row->code = code && code[0] ? MemoryContextStrdup(batch->context, code) : NULL;
 	row->message = message && message[0] ? MemoryContextStrdup(batch->context, message) : NULL;
+	row->request_id = batch->request_id;
 	row->to_send = false;
 	batch->nsend--;
 }
@@ -252,7 +260,7 @@ is_batch_pretend(IsBatch *batch)
  */
 
 IsApiRow *
-is_batch_read_answer(const IsBatch *batch, const IsHttpAnswer *answer,
+is_batch_read_answer(IsBatch *batch, const IsHttpAnswer *answer,
 					 IsApiAnswer *api)
 {
 	IsApiRow   *rows = palloc0(Max(batch->nsent, 1) * sizeof(IsApiRow));
@@ -268,6 +276,7 @@ is_batch_read_answer(const IsBatch *batch, const IsHttpAnswer *answer,
 		rows[k].event_name = row->event_name;
 	}
 
+	is_batch_note_answer(batch, answer);
 	memset(api, 0, sizeof(*api));
 	if (answer->outcome == IS_HTTP_ANSWERED)
 		is_api_read_answer(batch->endpoint, answer->status, answer->body,
@@ -318,7 +327,7 @@ is_batch_settle_refused(IsBatch *batch, const IsApiRow *rows, const IsApiAnswer 
 {
 	is_batch_settle_sent(batch, batch->nsent == 1 && rows[0].verdict == IS_VERDICT_LATER ?
 						 IS_FATE_LATER : IS_FATE_REJECTED,
-						 api->class ? api->class : "refused", api->code,
+						 api->class, api->code,
 						 api->message[0] ? api->message : api->hint);
 }
 
@@ -349,11 +358,18 @@ is_batch_record(IsBatch *batch, int32 sync_id)
 		if (row->recorded || row->fate == IS_FATE_PENDING)
 			continue;
 		row->recorded = true;
+		results[n] = (IsResult) {0};
 		results[n].row = &row->row;
 		results[n].fate = row->fate;
 		results[n].class = row->class;
 		results[n].code = row->code;
 		results[n].message = row->message;
+		results[n].request_id = row->request_id;
+		if (row->row.payload_len > 0 && row->row.found && !row->row.problem)
+		{
+			results[n].payload = batch->payloads.data + row->payload_at;
+			results[n].payload_len = row->row.payload_len;
+		}
 		n++;
 
 		switch (row->fate)

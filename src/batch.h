@@ -32,6 +32,7 @@ typedef struct IsBatchRow
 	const char *class;
 	char	   *code;
 	const char *message;
+	const char *request_id;		/* of the answer that settled it, or NULL */
 } IsBatchRow;
 
 typedef struct IsBatch
@@ -60,6 +61,7 @@ typedef struct IsBatch
 	int		   *sent;			/* indexes of the rows in the request */
 	int			nsent;
 	StringInfoData body;		/* of the request */
+	char	   *request_id;		/* of the answer that was read last, or NULL */
 	IsRunCounts counts;			/* not recorded yet */
 } IsBatch;
 
@@ -77,7 +79,13 @@ extern bool is_batch_add(IsBatch *batch, const IsRow *row, bool look_up);
 /* Add a row that is only recorded. */
 extern void is_batch_note(IsBatch *batch, const IsRow *row, IsFate fate);
 
-/* Give a row that was to be sent its fate; strings but code are constant. */
+/*
+ * Rows that are settled from now on are so because of this answer, to the
+ * request of the batch or to a look-up.
+ */
+extern void is_batch_note_answer(IsBatch *batch, const IsHttpAnswer *answer);
+
+/* Give a row that was to be sent its fate; class is constant. */
 extern void is_batch_settle(IsBatch *batch, int i, IsFate fate, const char *class,
 							const char *code, const char *message);
 
@@ -97,7 +105,7 @@ extern void is_batch_pretend(IsBatch *batch);
  * Read what came back of the request that was built last.  The verdicts of
  * its rows are in the order of "sent".
  */
-extern IsApiRow *is_batch_read_answer(const IsBatch *batch,
+extern IsApiRow *is_batch_read_answer(IsBatch *batch,
 									  const IsHttpAnswer *answer,
 									  IsApiAnswer *api);
 

@@ -32,7 +32,6 @@ PG_FUNCTION_INFO_V1(iterable_enable_sync);
 PG_FUNCTION_INFO_V1(iterable_disable_sync);
 PG_FUNCTION_INFO_V1(iterable_drop_sync);
 PG_FUNCTION_INFO_V1(iterable_run);
-PG_FUNCTION_INFO_V1(iterable_retry_failures);
 PG_FUNCTION_INFO_V1(iterable_backfill);
 PG_FUNCTION_INFO_V1(iterable_cancel_backfill);
 
@@ -417,30 +416,6 @@ iterable_run(PG_FUNCTION_ARGS)
 				 errhint("Use iterable_enable_sync().")));
 	is_capture_wake_on_commit();
 	PG_RETURN_VOID();
-}
-
-/*
- * iterable_retry_failures(sync text) returns bigint
- */
-Datum
-iterable_retry_failures(PG_FUNCTION_ARGS)
-{
-	static IsQuery query =
-		IS_QUERY("UPDATE iterable.sync_failure SET next_at = pg_catalog.now() "
-				 "WHERE sync_id OPERATOR(pg_catalog.=) $1 "
-				 "AND (next_at IS NULL "
-				 "OR next_at OPERATOR(pg_catalog.>) pg_catalog.now())", 1, INT4OID);
-	char	   *name = is_config_arg(fcinfo, 0, "sync", true);
-	IsSync	   *sync;
-	Datum		arg;
-	uint64		n;
-
-	is_config_check_writable("iterable_retry_failures()");
-	sync = is_catalog_get_sync(name);
-	arg = Int32GetDatum(sync->sync_id);
-	n = is_config_write(&query, &arg, NULL);
-	is_capture_wake_on_commit();
-	PG_RETURN_INT64((int64) n);
 }
 
 /* ----------------------------------------------------------------

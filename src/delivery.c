@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 
 #include "compat.h"
+#include "iterable_sync.h"
 #include "query.h"
 
 /* A row that may succeed later is tried after 30 s, 1 min, 2 min … 6 h … */
@@ -245,40 +246,62 @@ clear_failures(int32 sync_id, Datum keys)
 		(void) is_query_run(&query, values, NULL);
 }
 
+/* A text that may be missing, as argument i. */
+static void
+set_text(Datum *values, char *nulls, int i, const char *text)
+{
+	if (text && text[0])
+		values[i] = CStringGetTextDatum(text);
+	else
+		nulls[i] = 'n';
+}
+
+static char *
+payload_text(const IsResult *result)
+{
+	char	   *copy = pnstrdup(result->payload, result->payload_len);
+
+	return pg_any_to_server(copy, result->payload_len, PG_UTF8);
+}
+
+/*
+ * How often a row was tried is counted from its latest change on: what has
+ * changed may succeed where the row before it did not.
+ */
+#define ATTEMPTS \
+	"CASE WHEN f.payload_hash OPERATOR(pg_catalog.=) EXCLUDED.payload_hash " \
+	"OR (f.payload_hash IS NULL AND EXCLUDED.payload_hash IS NULL) " \
+	"THEN f.attempts ELSE 0 END"
+
 static void
 add_failure(int32 sync_id, const IsResult *result)
 {
 	static IsQuery query = IS_QUERY(
-		"INSERT INTO iterable.sync_failure AS f "
-		"(sync_id, key, class, code, message, payload_hash, first_at, last_at, next_at) "
-		"VALUES ($1, $2, $3, $4, $5, $10, pg_catalog.now(), pg_catalog.now(), "
+		"INSERT INTO iterable.sync_failure AS f (sync_id, key, class, code, message, "
+		"payload_hash, request_id, payload, first_at, last_at, next_at) "
+		"VALUES ($1, $2, $3, $4, $5, $10, $11, $12, pg_catalog.now(), pg_catalog.now(), "
 		"CASE WHEN $6 THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
 		"pg_catalog.make_interval(secs => $7) END) "
 		"ON CONFLICT (sync_id, key) DO UPDATE SET class = EXCLUDED.class, "
 		"code = EXCLUDED.code, message = EXCLUDED.message, "
-		"payload_hash = EXCLUDED.payload_hash, last_at = EXCLUDED.last_at, "
-		"attempts = f.attempts OPERATOR(pg_catalog.+) 1, "
-		"next_at = CASE WHEN $6 AND f.attempts OPERATOR(pg_catalog.<) $9 "
+		"payload_hash = EXCLUDED.payload_hash, request_id = EXCLUDED.request_id, "
+		"payload = EXCLUDED.payload, last_at = EXCLUDED.last_at, "
+		"attempts = " ATTEMPTS " OPERATOR(pg_catalog.+) 1, "
+		"next_at = CASE WHEN $6 AND " ATTEMPTS " OPERATOR(pg_catalog.<) $9 "
 		"THEN pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => "
-		"LEAST($7 OPERATOR(pg_catalog.*) pg_catalog.power(2, f.attempts), $8)) END",
-		10, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, FLOAT8OID,
-			FLOAT8OID, INT4OID, INT8OID
+		"LEAST($7 OPERATOR(pg_catalog.*) pg_catalog.power(2, " ATTEMPTS "), $8)) END",
+		12, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, FLOAT8OID,
+			FLOAT8OID, INT4OID, INT8OID, TEXTOID, TEXTOID
 	);
-	char		nulls[10];
-	Datum		values[10];
+	char		nulls[12];
+	Datum		values[12];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int32GetDatum(sync_id);
 	values[1] = CStringGetTextDatum(result->row->key);
-	values[2] = CStringGetTextDatum(result->class ? result->class : "unknown");
-	if (result->code && result->code[0])
-		values[3] = CStringGetTextDatum(result->code);
-	else
-		nulls[3] = 'n';
-	if (result->message && result->message[0])
-		values[4] = CStringGetTextDatum(result->message);
-	else
-		nulls[4] = 'n';
+	values[2] = CStringGetTextDatum(result->class);
+	set_text(values, nulls, 3, result->code);
+	set_text(values, nulls, 4, result->message);
 	values[5] = BoolGetDatum(result->fate == IS_FATE_LATER);
 	values[6] = Float8GetDatum((double) FIRST_RETRY_SECONDS);
 	values[7] = Float8GetDatum((double) LAST_RETRY_SECONDS);
@@ -287,6 +310,9 @@ add_failure(int32 sync_id, const IsResult *result)
 		values[9] = Int64GetDatum(result->row->hash);
 	else
 		nulls[9] = 'n';
+	set_text(values, nulls, 10, result->request_id);
+	set_text(values, nulls, 11,
+			 is_keep_failed_payloads && result->payload ? payload_text(result) : NULL);
 	(void) is_query_run(&query, values, nulls);
 }
 

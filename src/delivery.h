@@ -72,6 +72,9 @@ typedef struct IsResult
 	const char *class;			/* of a failure */
 	const char *code;			/* Iterable's code or NULL */
 	const char *message;
+	const char *request_id;		/* Iterable's, of the request that failed, or NULL */
+	const char *payload;		/* that failed, in UTF-8, or NULL */
+	int			payload_len;
 } IsResult;
 
 /*

@@ -24,6 +24,10 @@
 	{IS_STATUS, endpoints, NULL, IS_BY_NONE, IS_KEY_FIRST, true, \
 	 IS_VERDICT_##verdict, class, message, hint, from, to, IS_ANSWER_##kind}
 
+#define OURS(endpoints, class, message, hint) \
+	{IS_OURS, endpoints, NULL, IS_BY_NONE, IS_KEY_FIRST, false, \
+	 IS_VERDICT_REJECTED, class, message, hint, 0, 0, IS_ANSWER_PER_ROW}
+
 /* counted in failCount for certain, or perhaps */
 #define COUNTED true
 #define PERHAPS false
@@ -32,6 +36,7 @@
 #define FORGOTTEN_HINT "Remove the user from the source, or unforget the user in Iterable."
 #define NO_EMAIL "no user has this e-mail address at Iterable"
 #define NO_USER_ID "no user has this user id at Iterable"
+#define NO_USER_HINT "Compare the identifier, and the project_type of the connection, with the project."
 #define EVENT_HINT "Events do not create users: sync the users first."
 #define PREFER_HINT "A project based on e-mail addresses creates a user for an unknown user id only with preferUserId."
 #define UPDATE_HINT "Only existing users are updated: create the user, or use the mode upsert."
@@ -51,6 +56,9 @@
 #define URL_HINT "Correct the option base_url of the connection."
 #define RATE "the project's rate limit is exceeded"
 #define RATE_HINT "Lower the rates of the connection if other programs use the same project."
+#define SERVER_ERROR "Iterable had an error"
+#define SERVER_HINT "It is tried again by itself; tell Iterable's support the request id if it stays."
+#define ODD_HINT "Try it again with iterable_retry_failures(); check the option base_url of the connection."
 #define TOO_LARGE "the request is too large for Iterable"
 #define TOO_LARGE_HINT "Map less data: the row alone is too large."
 #define MAPPING_HINT "Compare the mapping and the row with what Iterable expects."
@@ -76,7 +84,7 @@ static const IsMeaning meanings[] = {
 	LIST(IN_FAILED, EVENTS, "notFoundUserIds", USER_ID, KEY_FIRST, COUNTED, LATER,
 		 "notFoundUserIds", NO_USER_ID, EVENT_HINT),
 	LIST(IN_FAILED, USERS, "notFoundEmails", EMAIL, KEY_FIRST, COUNTED, REJECTED,
-		 "notFoundEmails", NO_EMAIL, NULL),
+		 "notFoundEmails", NO_EMAIL, NO_USER_HINT),
 	LIST(IN_FAILED, USERS, "notFoundUserIds", USER_ID, KEY_FIRST, COUNTED, REJECTED,
 		 "notFoundUserIds", NO_USER_ID, PREFER_HINT),
 	LIST(IN_FAILED, USERS, "invalidDataEmails", EMAIL, KEY_FIRST, COUNTED, REJECTED,
@@ -114,7 +122,7 @@ static const IsMeaning meanings[] = {
 
 	/* codes */
 	CODE(ANY, "RateLimitExceeded", 400, 599, AGAIN, UNKNOWN, RATE, RATE_HINT),
-	CODE(ANY, "DatabaseError", 400, 599, AGAIN, UNKNOWN, "Iterable had an error", NULL),
+	CODE(ANY, "DatabaseError", 400, 599, AGAIN, LATER, SERVER_ERROR, SERVER_HINT),
 	CODE(ANY, "BadApiKey", 400, 599, STOP, UNKNOWN, NOT_ALLOWED, KEY_HINT),
 	CODE(ANY, "Unauthorized", 400, 499, STOP, UNKNOWN, NOT_ALLOWED, KEY_HINT),
 	CODE(ANY, "BadAuthorizationHeader", 400, 499, STOP, UNKNOWN, NOT_ALLOWED, JWT_HINT),
@@ -134,15 +142,15 @@ static const IsMeaning meanings[] = {
 		 "Iterable refuses the row", MAPPING_HINT),
 	CODE(BULK, "ForbiddenParamsError", 400, 400, REJECTED, REJECTED,
 		 "the API key must not set a field", "Remove the field from the mapping."),
-	CODE(BULK, "InvalidEmailAddressError", 400, 499, REJECTED, REJECTED, BAD_EMAIL, BAD_EMAIL_HINT),
-	CODE(BULK, "InvalidUserIdError", 400, 499, REJECTED, REJECTED, BAD_USER_ID, BAD_USER_ID_HINT),
+	CODE(ANY, "InvalidEmailAddressError", 400, 499, REJECTED, REJECTED, BAD_EMAIL, BAD_EMAIL_HINT),
+	CODE(ANY, "InvalidUserIdError", 400, 499, REJECTED, REJECTED, BAD_USER_ID, BAD_USER_ID_HINT),
 	CODE(BULK, "ForgottenUserError", 400, 499, REJECTED, REJECTED, FORGOTTEN, FORGOTTEN_HINT),
 	CODE(BULK, "EmailAlreadyExists", 400, 499, REJECTED, REJECTED, TAKEN_EMAIL, TAKEN_HINT),
 	CODE(BULK, "UserIdAlreadyExists", 400, 499, REJECTED, REJECTED, TAKEN_USER_ID, TAKEN_HINT),
 	CODE(BULK, "ExternalKeyConflict", 400, 499, REJECTED, REJECTED, TAKEN_USER_ID, TAKEN_HINT),
 	CODE(EVENTS, "UnknownEmailError", 400, 499, REJECTED, LATER, NO_EMAIL, EVENT_HINT),
 	CODE(EVENTS, "UnknownUserIdError", 400, 499, REJECTED, LATER, NO_USER_ID, EVENT_HINT),
-	CODE(USERS, "UnknownEmailError", 400, 499, REJECTED, REJECTED, NO_EMAIL, NULL),
+	CODE(USERS, "UnknownEmailError", 400, 499, REJECTED, REJECTED, NO_EMAIL, NO_USER_HINT),
 	CODE(USERS, "UnknownUserIdError", 400, 499, REJECTED, REJECTED, NO_USER_ID, PREFER_HINT),
 
 	/* statuses */
@@ -162,7 +170,25 @@ static const IsMeaning meanings[] = {
 	STATUS(ANY, 425, 425, AGAIN, UNKNOWN, "TooEarly", "Iterable asks to send again", NULL),
 	STATUS(ANY, 429, 429, AGAIN, UNKNOWN, "RateLimitExceeded", RATE, RATE_HINT),
 	STATUS(ANY, 400, 499, REJECTED, REJECTED, "Rejected", "Iterable refuses the request", MAPPING_HINT),
-	STATUS(ANY, 500, 599, AGAIN, UNKNOWN, "ServerError", "Iterable had an error", NULL),
+	STATUS(ANY, 500, 599, AGAIN, LATER, "ServerError", SERVER_ERROR, SERVER_HINT),
+
+	/* what is not sent, and what is not answered */
+	OURS(BULK, "no_identifier", "the row has no e-mail address or user id", "Fill the match field, or filter such rows out."),
+	OURS(BULK, "bad_email", "the e-mail address is malformed", BAD_EMAIL_HINT),
+	OURS(BULK, "bad_user_id", "the user id is malformed", BAD_USER_ID_HINT),
+	OURS(EVENTS, "no_event_name", "the event has no name", "Map eventName to something that is never NULL or empty."),
+	OURS(EVENTS, "bad_event_id", "the id of the event is malformed", "Map id to 1 to 512 letters, digits and hyphens, or drop the mapping."),
+	OURS(BULK, "not_a_number", "a number is NaN or infinite", "Map an expression that is a number or NULL."),
+	OURS(EVENTS, "not_an_integer", "a number has a fraction where an integer is required", "Map an integer."),
+	OURS(BULK, "bad_date", "a date is infinite or not in the years 1 to 9999", "Correct the date in the source."),
+	OURS(BULK, "bad_json", "a value is not valid JSON", "Correct the value in the source."),
+	OURS(BULK, "bad_geo_location", "a place is not a longitude and a latitude", "Correct the place in the source."),
+	OURS(BULK, "bad_encoding", "a text cannot be written in UTF-8", "Correct the text in the source."),
+	OURS(BULK, "too_large", "the row alone is larger than a request may be", TOO_LARGE_HINT),
+	OURS(BULK, "expression", "an expression failed for the row", "Correct the expression or the row."),
+	OURS(BULK, "null_key", "rows have no key", "Fill the unique field, or filter such rows out."),
+	OURS(BULK, "duplicate_key", "several rows have this key", "Choose a unique field that is unique in the source."),
+	OURS(BULK, "unknown_outcome", "Iterable's answers did not tell whether the row was applied", ODD_HINT),
 
 	/* *INDENT-ON* */
 };
@@ -218,4 +244,64 @@ is_meaning_of_answer(IsEndpoint endpoint, int status, const char *code)
 			return m;
 	}
 	return NULL;
+}
+
+const IsMeaning *
+is_meaning_of_class(IsEndpoint endpoint, const char *class)
+{
+	const IsMeaning *any = NULL;
+
+	for (Size i = 0; i < lengthof(meanings); i++)
+	{
+		const IsMeaning *m = &meanings[i];
+
+		if (strcmp(m->class, class) != 0)
+			continue;
+		if (m->endpoints & (1 << endpoint))
+			return m;
+		if (any == NULL)
+			any = m;
+	}
+	for (Size i = 0; any == NULL && i < lengthof(unknown_lists); i++)
+		if (strcmp(unknown_lists[i].class, class) == 0)
+			any = &unknown_lists[i];
+	return any;
+}
+
+const IsMeaning *
+is_meaning_table(int *n)
+{
+	*n = lengthof(meanings);
+	return meanings;
+}
+
+/* Does a row get a failure by this? */
+static bool
+makes_failures(const IsMeaning *meaning)
+{
+	return meaning->verdict == IS_VERDICT_REJECTED ||
+		meaning->verdict == IS_VERDICT_LATER;
+}
+
+const char *const *
+is_meaning_classes(int *n)
+{
+	static const char *classes[lengthof(meanings) + 1];
+	static int	nclasses = 0;
+
+	if (nclasses == 0)
+	{
+		classes[nclasses++] = unknown_lists[0].class;
+		for (Size i = 0; i < lengthof(meanings); i++)
+		{
+			bool		known = !makes_failures(&meanings[i]);
+
+			for (int k = 0; !known && k < nclasses; k++)
+				known = strcmp(classes[k], meanings[i].class) == 0;
+			if (!known)
+				classes[nclasses++] = meanings[i].class;
+		}
+	}
+	*n = nclasses;
+	return classes;
 }

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * iterable_meaning.h
- *	  What each list, code and status of Iterable's answers means.
+ *	  What each list, code and status of Iterable's answers means, and what
+ *	  a person must mend.
  *
  * Everything that is known of Iterable's answers stands in one table; the
  * readers (iterable_api.c) know only their shape.
@@ -21,7 +22,8 @@ typedef enum IsWhere
 	IS_DEPRECATED,				/* a deprecated list at the top: repeats what
 								 * is in failedUpdates, where there is such */
 	IS_CODE,					/* the answer's code */
-	IS_STATUS					/* the HTTP status */
+	IS_STATUS,					/* the HTTP status */
+	IS_OURS						/* no answer: what we find out ourselves */
 } IsWhere;
 
 /* What the entries of a list are compared with. */
@@ -75,5 +77,12 @@ extern const IsMeaning *is_meaning_of_list(IsWhere where, IsEndpoint endpoint,
 /* The meaning of an answer that is not 2xx, or NULL; code may be "". */
 extern const IsMeaning *is_meaning_of_answer(IsEndpoint endpoint, int status,
 											 const char *code);
+
+/* The meaning of failures of this class, or NULL. */
+extern const IsMeaning *is_meaning_of_class(IsEndpoint endpoint, const char *class);
+
+/* All that is known, in order; and all classes that failures can have. */
+extern const IsMeaning *is_meaning_table(int *n);
+extern const char *const *is_meaning_classes(int *n);
 
 #endif							/* IS_ITERABLE_MEANING_H */

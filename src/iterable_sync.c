@@ -21,6 +21,7 @@
 IS_MODULE_MAGIC;
 
 bool		is_allow_insecure_base_url = false;
+bool		is_keep_failed_payloads = false;
 int			is_rescan_interval = 60;
 int			is_worker_idle_timeout = 60;
 int			is_max_databases = 64;
@@ -35,6 +36,13 @@ _PG_init(void)
 							 "Permits connections whose base_url is not https under iterable.com.",
 							 "Meant for tests against an emulator; the API key and the data travel in clear over http.",
 							 &is_allow_insecure_base_url,
+							 false,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("iterable_sync.keep_failed_payloads",
+							 "Keeps the payloads of failed rows, which iterable.failure shows.",
+							 "They hold what the source holds; each is kept until its failure goes or is recorded anew.",
+							 &is_keep_failed_payloads,
 							 false,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 

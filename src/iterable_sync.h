@@ -16,6 +16,7 @@
 
 /* Settings, defined and described in iterable_sync.c. */
 extern bool is_allow_insecure_base_url;
+extern bool is_keep_failed_payloads;
 extern int	is_rescan_interval;		 /* s */
 extern int	is_worker_idle_timeout;	 /* s */
 extern int	is_max_databases;

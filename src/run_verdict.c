@@ -279,6 +279,7 @@ take_lookup_answer(IsRun *run, IsBatch *batch, int i, IsHttpAnswer *answer)
 
 	batch->lookups--;
 	row->looking_up = false;
+	is_batch_note_answer(batch, answer);
 	if (answer->outcome == IS_HTTP_ANSWERED)
 		known = is_api_read_user_answer(answer->status, answer->body,
 										answer->body_len, &api);
@@ -295,7 +296,7 @@ take_lookup_answer(IsRun *run, IsBatch *batch, int i, IsHttpAnswer *answer)
 	else if (api.kind == IS_ANSWER_STOP)
 		stop_connection(run, psprintf("Iterable answered with status %d", answer->status));
 	else if (api.kind == IS_ANSWER_REJECTED)
-		is_batch_settle(batch, i, IS_FATE_REJECTED, "rejected", api.code, api.message);
+		is_batch_settle(batch, i, IS_FATE_REJECTED, api.class, api.code, api.message);
 	else
 	{
 		if (api.rate_limited)

@@ -153,6 +153,7 @@ look_up(IsSending *sending)
 						   is_api_user_path(row->row.email,
 											row->row.email ? NULL : row->row.user_id));
 	take_answer(sending, answer);
+	is_batch_note_answer(sending->batch, answer);
 	if (answer->outcome == IS_HTTP_ANSWERED)
 		known = is_api_read_user_answer(answer->status, answer->body,
 										answer->body_len, &api);
@@ -167,7 +168,7 @@ look_up(IsSending *sending)
 	if (known == 0)
 		is_batch_settle(sending->batch, 0, IS_FATE_SKIPPED, NULL, NULL, NULL);
 	else if (answer->outcome == IS_HTTP_ANSWERED && api.kind == IS_ANSWER_REJECTED)
-		is_batch_settle(sending->batch, 0, IS_FATE_REJECTED, "rejected", api.code,
+		is_batch_settle(sending->batch, 0, IS_FATE_REJECTED, api.class, api.code,
 						api.message);
 	else if (answer->outcome == IS_HTTP_ANSWERED && api.kind == IS_ANSWER_STOP)
 		stop_connection(sending, &api);

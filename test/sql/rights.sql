@@ -70,6 +70,7 @@ SELECT iterable_enable_sync('customers');
 SELECT iterable_disable_sync('customers');
 SELECT iterable_run('customers');
 SELECT iterable_retry_failures('customers');
+SELECT iterable_discard_failures('customers');
 SELECT iterable_drop_sync('customers');
 SET ROLE regress_iterable_owner;
 SELECT iterable_disable_sync('customers');

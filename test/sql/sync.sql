@@ -430,6 +430,47 @@ SELECT s.name, f.key, f.next_at - now() AS next_at FROM iterable.sync_failure f 
 ROLLBACK;
 SELECT iterable_retry_failures('nobody');
 
+-- some of them: every argument that is given must fit
+BEGIN;
+INSERT INTO iterable.sync_failure (sync_id, key, class, code, message, payload_hash, first_at, last_at)
+SELECT sync_id, k.key, k.class, k.code, 'what is wrong', 1, now() - interval '2 days', now() - k.age FROM iterable.sync,
+	(VALUES ('1', 'invalidEmails', NULL, interval '1 hour'), ('2', 'Conflict', 'EmailAlreadyExists', interval '2 days'),
+		('3', 'Conflict', NULL, interval '1 minute'), ('4', 'notFoundUserIds', NULL, interval '0')) k (key, class, code, age)
+WHERE name IN ('customers', 'visits');
+INSERT INTO iterable.sync_delivery (sync_id, key, identifier, payload_hash, state, at)
+SELECT sync_id, key, 'who', 2, 'a', now() FROM iterable.sync, unnest('{1,2,3,4,5}'::text[]) key WHERE name IN ('customers', 'visits');
+SELECT iterable_retry_failures('customers', keys => '{1,4,5}');
+SELECT iterable_retry_failures('customers', keys => '{1}');
+SELECT iterable_retry_failures('customers', class => 'Conflict', older_than => '1 day');
+SELECT iterable_retry_failures('customers', code => 'EmailAlreadyExists');
+SELECT iterable_retry_failures('customers', keys => '{}');
+SELECT key, next_at - now() AS next_at FROM iterable.failure WHERE sync = 'customers' ORDER BY key;
+SELECT iterable_discard_failures('customers', class => 'Conflict', keys => '{1,2}');
+SELECT iterable_discard_failures('customers', older_than => '10 minutes');
+SELECT sync, key, class, code, message, what_to_do, request_id, payload FROM iterable.failure
+	WHERE sync IN ('customers', 'visits') ORDER BY 1, 2;
+-- what Iterable has of a discarded row is not known
+SELECT sync, key, payload_hash FROM iterable.delivery WHERE sync IN ('customers', 'visits') ORDER BY 1, 2;
+SELECT iterable_discard_failures('customers'), iterable_discard_failures('customers');
+ROLLBACK;
+SELECT iterable_retry_failures(NULL);
+SELECT iterable_retry_failures('customers', keys => '{1,NULL}');
+SELECT iterable_discard_failures('customers', class => 'conflict');
+SELECT iterable_discard_failures('customers', class => 'of quite another kind');
+SELECT iterable_discard_failures('customers', older_than => '-1 s');
+SELECT iterable_discard_failures('nobody');
+BEGIN READ ONLY;
+SELECT iterable_discard_failures('customers');
+ROLLBACK;
+
+-- the table behind it: no line without a meaning, and no class without advice
+SELECT count(*) > 60 AS "many lines", count(DISTINCT class) > 40 AS "and classes" FROM iterable.verdicts();
+SELECT * FROM iterable.verdicts()
+	WHERE meaning IS NULL OR class IS NULL OR verdict IN ('rejected', 'later', 'stop') AND what_to_do IS NULL;
+SELECT iterable.what_to_do('notFoundUserIds', 'user') AS of_users, iterable.what_to_do('notFoundUserIds', 'event') AS of_events,
+	iterable.what_to_do('nonsense', 'user') AS unknown;
+SELECT iterable.what_to_do('Conflict', 'thing');
+
 -- nothing is written in a read-only transaction
 BEGIN READ ONLY;
 SELECT iterable_disable_sync('customers');
