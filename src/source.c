@@ -169,6 +169,12 @@ is_compared(char relkind)
 		relkind == RELKIND_FOREIGN_TABLE;
 }
 
+static bool
+has_children(Oid relid)
+{
+	return has_subclass(relid) && find_inheritance_children(relid, NoLock) != NIL;
+}
+
 IsRelation *
 is_source_resolve(const IsSync *sync)
 {
@@ -218,6 +224,13 @@ is_source_resolve(const IsSync *sync)
 				 errmsg("source \"%s.%s\" of sync \"%s\" is unlogged now",
 						source->schema_name, source->table_name, sync->name),
 				 errhint("Use ALTER TABLE ... SET LOGGED.")));
+	if (relkind == RELKIND_RELATION && has_children(relation->relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("source \"%s.%s\" of sync \"%s\" has inheritance children now",
+						source->schema_name, source->table_name, sync->name),
+				 errdetail("Changes of their rows are not captured."),
+				 errhint("Use ALTER TABLE ... NO INHERIT for each of them, or sync a view.")));
 
 	relation->qualified_name =
 		quote_qualified_identifier(source->schema_name, source->table_name);
@@ -327,8 +340,7 @@ check_kind(Relation rel)
 
 	check_logged(rel);
 
-	if (relkind == RELKIND_RELATION &&
-		find_inheritance_children(relid, NoLock) != NIL)
+	if (relkind == RELKIND_RELATION && has_children(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("table \"%s\" with inheritance children cannot be a source",
