@@ -175,4 +175,4 @@ COMMENT ON TABLE iterable.source_state IS 'the relation that bore the name of a 
 COMMENT ON COLUMN iterable.source_state.relid IS '0: rows were read from a relation that was not this one';
 COMMENT ON COLUMN iterable.source_state.fingerprint IS 'of the triggers and of the columns that they read';
 COMMENT ON COLUMN iterable.source_state.parts IS 'its partitions';
-COMMENT ON COLUMN iterable.source_state.files IS 'the storage of each of them';
+COMMENT ON COLUMN iterable.source_state.files IS 'the storage of those whose truncation no trigger sees, 0 for the others';

@@ -85,6 +85,7 @@ typedef struct CaptureLevel
 	int			n;
 	Size		flushed_len;
 	int			flushed_n;
+	Size		last;
 } CaptureLevel;
 
 /* Keys of one source in this transaction, laid out as elements of a text[]. */
@@ -105,6 +106,7 @@ typedef struct CaptureBuffer
 	int			nlevels;
 	int			levels_size;
 	SubTransactionId lost_in;	/* subtransaction that has logged IS_OP_LOST */
+	SubTransactionId truncated_in;	/* … IS_OP_TRUNCATE, and nothing came after */
 } CaptureBuffer;
 
 static HTAB *triggers = NULL;
@@ -191,6 +193,7 @@ current_level(CaptureBuffer *buffer)
 	level->n = buffer->n;
 	level->flushed_len = buffer->flushed_len;
 	level->flushed_n = buffer->flushed_n;
+	level->last = buffer->last;
 	return level;
 }
 
@@ -264,14 +267,18 @@ flush_buffer(CaptureBuffer *buffer)
 static void
 append_key(CaptureBuffer *buffer, char op, const char *key, Size key_len)
 {
-	CaptureLevel *level = current_level(buffer);
 	Size		element = VARHDRSZ + key_len;
 	Size		aligned = INTALIGN(element);
 
 	captured = true;
+	buffer->truncated_in = InvalidSubTransactionId;
+	(void) current_level(buffer);
 
-	/* The same row again, and nothing in between. */
-	if (buffer->n > level->n && buffer->n > buffer->flushed_n &&
+	/*
+	 * The same row again, and nothing in between.  If an outer level has the
+	 * key, it stands as long as this level can.
+	 */
+	if (buffer->n > buffer->flushed_n &&
 		buffer->ops[buffer->n - 1] == op &&
 		buffer->last + aligned == buffer->len &&
 		VARSIZE(buffer->data + buffer->last) == element &&
@@ -310,15 +317,14 @@ static void
 append_keyless(int32 source_id, char op)
 {
 	CaptureBuffer *buffer = get_buffer(source_id);
+	SubTransactionId *logged_in = op == IS_OP_LOST ? &buffer->lost_in :
+		&buffer->truncated_in;
 	bool		read_only = XactReadOnly;
 
-	if (op == IS_OP_LOST)
-	{
-		/* once says it all */
-		if (buffer->lost_in == GetCurrentSubTransactionId())
-			return;
-		buffer->lost_in = GetCurrentSubTransactionId();
-	}
+	/* Once says it all, also of a truncation that fires a trigger a partition. */
+	if (*logged_in == GetCurrentSubTransactionId())
+		return;
+	*logged_in = GetCurrentSubTransactionId();
 	(void) current_level(buffer);
 	captured = true;
 	flush_buffer(buffer);
@@ -407,7 +413,7 @@ subxact_callback(SubXactEvent event, SubTransactionId subid,
 			buffer->n = level->n;
 			buffer->flushed_len = level->flushed_len;
 			buffer->flushed_n = level->flushed_n;
-			buffer->last = buffer->len;
+			buffer->last = level->last;
 			buffer->nlevels--;
 		}
 		else if (buffer->nlevels > 1 && level[-1].subid == parent)

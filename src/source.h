@@ -96,16 +96,26 @@ extern int64 is_source_triggers_print(const IsSync *sync, Oid relid, bool *whole
  * Put the capture triggers of a sync's source on its relation, or bring their
  * arguments up to date: watched columns are those that this sync, as given,
  * and all others of the source that have state read.  Does nothing if they
- * are right already, or the source is not captured.  Runs DDL as the current role, which must own the
- * relation (42501), under lock_timeout 2 s; 55P03 with a hint when others
- * keep it locked.  Errors of is_source_resolve().
+ * are right already, or the source is not captured.  Runs DDL as the current
+ * role, which must own the relation (42501), under lock_timeout 2 s; 55P03
+ * with a hint when others keep it locked.  Errors of is_source_resolve().
  */
 extern void is_source_put_triggers(const IsSync *sync);
 
 /*
+ * Of these, only the TRUNCATE triggers of leaf partitions that have none.
+ * Leaves out those that the owner of the source does not own, and those that
+ * cannot be locked at once.
+ */
+extern void is_source_put_leaf_triggers(const IsSync *sync);
+
+/* Does a partition of a sync's source have a trigger that sees its TRUNCATE? */
+extern bool is_source_truncate_seen(const IsSync *sync, Oid partition);
+
+/*
  * Take the triggers of a sync's source off relations that bear its name no
- * more, as their owners, where the sync's owner has these rights and nobody
- * uses the relation.
+ * more, and off partitions that it has no more, as their owners, where the
+ * sync's owner has these rights and nobody uses the relation.
  */
 extern void is_source_drop_old_triggers(const IsSync *sync);
 

@@ -5,11 +5,12 @@
  *
  * A source has a row trigger, which is cloned to the partitions of a
  * partitioned table, also to those that come later, and a statement trigger
- * for TRUNCATE, which stands on the named table only: the TRUNCATE of a
- * partition by its own name is not seen here, comparing closes that gap.
- * What the row trigger looks at stands in its arguments.  To change them
- * takes a lock that waits for open writers, so none of them slips past a
- * mapping change with the old definition.
+ * for TRUNCATE, which is not: so each leaf gets one of its own, because it can
+ * be truncated by its own name.  source_watch.c puts them on those that come
+ * later, and looks at what was truncated without one.  What the row trigger
+ * looks at stands in its arguments.  To change them takes a lock that waits
+ * for open writers, so none of them slips past a mapping change with the old
+ * definition.
  *
  * Sessions that put triggers on one source or take them off go one after the
  * other: see lock_source().
@@ -33,6 +34,7 @@
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "nodes/value.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -457,22 +459,19 @@ is_trigger_right(const IsSync *sync, const IsRelation *relation, int16 type,
 	return type != ROW_TYPE || are_clones_right(relation->relid, source_id, function);
 }
 
-/* The statements that a trigger needs; none if it is right already. */
+/* The statements that put a trigger on a relation, or replace it. */
 static List *
-trigger_statements(const IsSync *sync, const IsRelation *relation, int16 type,
-				   const char *watched)
+put_statements(const IsSync *sync, const char *qualified_name, int16 type,
+			   const char *watched)
 {
 	int32		source_id = sync->source.source_id;
 	char	   *name = is_source_trigger_name(source_id, type);
-
-	if (is_trigger_right(sync, relation, type, watched, true))
-		return NIL;
 
 	return list_make2(psprintf("CREATE OR REPLACE TRIGGER %s AFTER %s ON %s "
 							   "FOR EACH %s EXECUTE FUNCTION %s('%d', %s, %s)",
 							   name,
 							   type == ROW_TYPE ? "INSERT OR UPDATE OR DELETE" : "TRUNCATE",
-							   relation->qualified_name,
+							   qualified_name,
 							   type == ROW_TYPE ? "ROW" : "STATEMENT",
 							   quote_qualified_identifier(get_namespace_name(is_catalog_function_schema()),
 														  CAPTURE_FUNCTION),
@@ -485,7 +484,17 @@ trigger_statements(const IsSync *sync, const IsRelation *relation, int16 type,
 	 * too.  OR REPLACE has just turned this off.
 	 */
 					  psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s",
-							   relation->qualified_name, name));
+							   qualified_name, name));
+}
+
+/* The statements that a trigger of the source needs; none if it is right already. */
+static List *
+trigger_statements(const IsSync *sync, const IsRelation *relation, int16 type,
+				   const char *watched)
+{
+	if (is_trigger_right(sync, relation, type, watched, true))
+		return NIL;
+	return put_statements(sync, relation->qualified_name, type, watched);
 }
 
 /* What brings the triggers of a source to what they should be. */
@@ -562,6 +571,65 @@ is_source_triggers_print(const IsSync *sync, Oid relid, bool *whole)
 	return (int64) hash;
 }
 
+bool
+is_source_truncate_seen(const IsSync *sync, Oid partition)
+{
+	FoundTrigger *found = find_trigger(partition, sync->source.source_id,
+									   TRUNCATE_TYPE, is_source_capture_function());
+
+	return found != NULL && found->plain && found->always;
+}
+
+/*
+ * Leaves whose TRUNCATE no trigger sees, of those on which the owner of the
+ * source may put one.
+ */
+static List *
+unseen_leaves(const IsSync *sync, const IsRelation *relation)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	if (get_rel_relkind(relation->relid) != RELKIND_PARTITIONED_TABLE)
+		return NIL;
+	foreach(lc, find_all_inheritors(relation->relid, NoLock, NULL))
+	{
+		Oid			leaf = lfirst_oid(lc);
+
+		if (get_rel_relkind(leaf) == RELKIND_RELATION &&
+			is_class_ownercheck(leaf, relation->owner) &&
+			!is_source_truncate_seen(sync, leaf))
+			result = lappend_oid(result, leaf);
+	}
+	return result;
+}
+
+void
+is_source_put_leaf_triggers(const IsSync *sync)
+{
+	IsRelation *relation = is_source_resolve(sync);
+	List	   *leaves = unseen_leaves(sync, relation);
+	ListCell   *lc;
+
+	if (leaves == NIL)
+		return;
+	is_source_lock_triggers(sync->source.source_id);
+	foreach(lc, leaves)
+	{
+		Oid			leaf = lfirst_oid(lc);
+
+		/* What CREATE TRIGGER takes.  Detached or dropped just now? */
+		if (!ConditionalLockRelationOid(leaf, ShareRowExclusiveLock) ||
+			!get_rel_relispartition(leaf))
+			continue;
+		is_source_run_ddl(get_rel_name(leaf),
+						  put_statements(sync,
+										 quote_qualified_identifier(get_namespace_name(get_rel_namespace(leaf)),
+																	get_rel_name(leaf)),
+										 TRUNCATE_TYPE, "{}"));
+	}
+}
+
 void
 is_source_put_triggers(const IsSync *sync)
 {
@@ -578,4 +646,5 @@ is_source_put_triggers(const IsSync *sync)
 	statements = all_statements(sync, relation);
 	if (statements != NIL)
 		is_source_run_ddl(sync->source.table_name, statements);
+	is_source_put_leaf_triggers(sync);
 }

@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
@@ -66,7 +67,7 @@ void
 is_source_drop_old_triggers(const IsSync *sync)
 {
 	static const int16 types[] = {ROW_TYPE, TRUNCATE_TYPE};
-	Oid			current = is_source_resolve(sync)->relid;
+	List	   *current = find_all_inheritors(is_source_resolve(sync)->relid, NoLock, NULL);
 
 	for (int i = 0; i < (int) lengthof(types); i++)
 	{
@@ -80,7 +81,7 @@ is_source_drop_old_triggers(const IsSync *sync)
 			IsUserContext save;
 
 			/* DROP TRIGGER would keep readers waiting behind it. */
-			if (relid == current ||
+			if (list_member_oid(current, relid) ||
 				!ConditionalLockRelationOid(relid, AccessExclusiveLock))
 				continue;
 			tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));

@@ -58,8 +58,32 @@ typedef struct Picture
 	bool		whole;			/* what they read is there */
 	int			nparts;
 	Oid		   *parts;			/* partitions, in order of their OIDs */
-	Oid		   *files;			/* and their storage: TRUNCATE of one fires no trigger */
+	Oid		   *files;			/* and their storage, which TRUNCATE renews */
+	bool	   *bare;			/* does no trigger see the TRUNCATE of one? */
 } Picture;
+
+static void
+take_files(Picture *picture)
+{
+	for (int i = 0; i < picture->nparts; i++)
+	{
+		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(picture->parts[i]));
+
+		if (!HeapTupleIsValid(tuple))
+			continue;			/* dropped just now */
+		picture->files[i] = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+		ReleaseSysCache(tuple);
+	}
+}
+
+/* What has no storage cannot be truncated by itself. */
+static void
+take_bare(const IsSync *sync, Picture *picture)
+{
+	for (int i = 0; i < picture->nparts; i++)
+		picture->bare[i] = OidIsValid(picture->files[i]) &&
+			!is_source_truncate_seen(sync, picture->parts[i]);
+}
 
 static Picture *
 take_picture(const IsSync *sync, Oid relid)
@@ -76,17 +100,13 @@ take_picture(const IsSync *sync, Oid relid)
 	parts = find_all_inheritors(relid, NoLock, NULL);
 	list_sort(parts, list_oid_cmp);
 	picture->parts = palloc_array(Oid, list_length(parts));
-	picture->files = palloc_array(Oid, list_length(parts));
+	picture->files = palloc0_array(Oid, list_length(parts));
+	picture->bare = palloc0_array(bool, list_length(parts));
 	foreach(lc, parts)
-	{
-		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(lfirst_oid(lc)));
-
-		if (!HeapTupleIsValid(tuple))
-			continue;			/* dropped just now */
-		picture->parts[picture->nparts] = lfirst_oid(lc);
-		picture->files[picture->nparts++] = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
-		ReleaseSysCache(tuple);
-	}
+		if (lfirst_oid(lc) != relid)
+			picture->parts[picture->nparts++] = lfirst_oid(lc);
+	take_files(picture);
+	take_bare(sync, picture);
 	return picture;
 }
 
@@ -99,6 +119,18 @@ oid_array(const Oid *oids, int n)
 		elems[i] = ObjectIdGetDatum(oids[i]);
 	return PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true,
 										   TYPALIGN_INT));
+}
+
+/* Storage matters where no trigger sees TRUNCATE; 0 where one does. */
+static Datum
+files_array(const Picture *picture)
+{
+	Oid		   *files = palloc0_array(Oid, picture->nparts + 1);
+
+	for (int i = 0; i < picture->nparts; i++)
+		if (picture->bare[i])
+			files[i] = picture->files[i];
+	return oid_array(files, picture->nparts);
 }
 
 static Oid *
@@ -131,7 +163,7 @@ remember(int32 source_id, const Picture *picture)
 	Datum		values[5] = {
 		Int32GetDatum(source_id), ObjectIdGetDatum(picture->relid),
 		Int64GetDatum(picture->print), oid_array(picture->parts, picture->nparts),
-		oid_array(picture->files, picture->nparts)
+		files_array(picture)
 	};
 
 	SPI_connect();
@@ -161,6 +193,9 @@ recall(int32 source_id)
 		picture->print = DatumGetInt64(is_query_value(0, 2, &isnull));
 		picture->parts = read_oids(3, context, &picture->nparts);
 		picture->files = read_oids(4, context, &picture->nparts);
+		picture->bare = MemoryContextAlloc(context, picture->nparts + 1);
+		for (int i = 0; i < picture->nparts; i++)
+			picture->bare[i] = OidIsValid(picture->files[i]);
 	}
 	SPI_finish();
 	return picture;
@@ -218,6 +253,15 @@ may_have_rows(Oid part)
 	return !fcinfo->isnull && DatumGetInt64(size) > 0;
 }
 
+static bool
+has_lost_parts(const Picture *was, const Picture *is)
+{
+	for (int i = 0; i < was->nparts; i++)
+		if (find_part(is, was->parts[i]) < 0)
+			return true;
+	return false;
+}
+
 /*
  * What has happened that no trigger has seen, in words, or NULL.  only_gone:
  * rows can only have vanished by it.
@@ -239,12 +283,16 @@ find_difference(const Picture *was, const Picture *is, bool *only_gone)
 
 		if (k < 0 && may_have_rows(is->parts[i]))
 			return "a partition with rows was attached to the source";
-		if (k >= 0 && was->files[k] != is->files[i])
+
+		/* The first storage of a table has the number of the table. */
+		if (k < 0 ? OidIsValid(is->files[i]) && is->files[i] != is->parts[i] :
+			was->bare[k] && is->files[i] != was->files[k])
 			gone = "a partition of the source was truncated";
+		if (k >= 0 && is->bare[i] && !was->bare[k])
+			gone = "a trigger of a partition of the source was missing or disabled";
 	}
-	for (int i = 0; i < was->nparts; i++)
-		if (find_part(is, was->parts[i]) < 0)
-			gone = "a partition of the source was detached or dropped";
+	if (has_lost_parts(was, is))
+		gone = "a partition of the source was detached or dropped";
 	*only_gone = gone != NULL;
 	return gone;
 }
@@ -276,19 +324,20 @@ is_source_watch_put(const IsSync *sync)
 	const char *reason;
 	bool		only_gone;
 	Picture    *was;
-	Picture    *before = take_picture(sync, relid);
-	Picture    *after;
+	Picture    *is = take_picture(sync, relid);
 	IsUserContext save;
 
 	is_source_put_triggers(sync);
-	after = take_picture(sync, relid);
+	take_files(is);
 
 	is_catalog_become_owner(&save);
 	was = recall(source_id);
-	reason = was ? find_difference(was, before, &only_gone) : NULL;
+	reason = was ? find_difference(was, is, &only_gone) : NULL;
 	if (reason)
 		request_scans(sync, reason, only_gone);
-	remember(source_id, after);
+	is->print = is_source_triggers_print(sync, relid, &is->whole);
+	take_bare(sync, is);
+	remember(source_id, is);
 	is_catalog_restore_user(&save);
 }
 
@@ -304,6 +353,35 @@ put_as_owner(const IsSync *sync, const IsRelation *relation)
 	is_catalog_restore_user(&save);
 }
 
+/*
+ * Partitions that are new get their TRUNCATE triggers.  What was truncated
+ * until then is in their storage, which is looked at under the lock.
+ */
+static void
+put_on_leaves(const IsSync *sync, const IsRelation *relation, Picture *is)
+{
+	IsUserContext save;
+
+	is_catalog_become(&save, relation->owner);
+	is_source_put_leaf_triggers(sync);
+	is_catalog_restore_user(&save);
+	take_files(is);
+}
+
+/* Is there anything about partitions that was not remembered? */
+static bool
+has_new_parts(const Picture *was, const Picture *is)
+{
+	for (int i = 0; i < is->nparts; i++)
+	{
+		int			k = find_part(was, is->parts[i]);
+
+		if (k < 0 || is->bare[i] != was->bare[k])
+			return true;
+	}
+	return false;
+}
+
 bool
 is_source_watch_look(const IsSync *sync)
 {
@@ -314,6 +392,7 @@ is_source_watch_look(const IsSync *sync)
 	Picture    *is;
 	bool		right;
 	bool		replaced;
+	bool		stale;
 	bool		only_gone = false;
 	const char *reason;
 
@@ -337,6 +416,9 @@ is_source_watch_look(const IsSync *sync)
 	is = take_picture(sync, relation->relid);
 	right = is_source_triggers_right(sync);
 	replaced = was && was->relid != is->relid;
+	stale = replaced || (was && has_lost_parts(was, is));
+	if (right)
+		put_on_leaves(sync, relation, is);
 	reason = was ? find_difference(was, is, &only_gone) : NULL;
 	if (!right && (reason == NULL || only_gone))
 	{
@@ -354,10 +436,11 @@ is_source_watch_look(const IsSync *sync)
 		request_scans(sync, reason, only_gone);
 	if (!is->whole && was && !replaced)
 		is->print = was->print; /* what it is to be when the column is back */
-	if (reason != NULL || was == NULL || was->nparts != is->nparts)
+	take_bare(sync, is);
+	if (reason != NULL || was == NULL || has_new_parts(was, is))
 		remember(source_id, is);
 	AtEOXact_GUC(true, nest_level);
-	return replaced;
+	return stale;
 }
 
 void

@@ -24,16 +24,17 @@ extern void is_source_watch_put(const IsSync *sync);
 
 /*
  * Is the source of a sync what it was?  If not: put the triggers, as the owner
- * of the table, and ask for a scan of all its syncs.  Returns true if another
- * relation has taken the name.  In a transaction of the engine, waits for locks
+ * of the table, and ask for a scan of all its syncs.  Returns true if there may
+ * be triggers of it where they do not belong any more: another relation has
+ * taken the name, or a partition has left.  In a transaction of the engine, waits for locks
  * for 200 ms.  Errors: those of is_source_resolve(), and if there is anything
  * to do also those of is_source_check(); 55P03 the table is locked by others.
  */
 extern bool is_source_watch_look(const IsSync *sync);
 
 /*
- * After that: take the triggers off the relation that had the name before, if
- * that can be done at once.  In a transaction of its own.
+ * After that: take the triggers off these, if that can be done at once.  In a
+ * transaction of its own.
  */
 extern void is_source_watch_tidy(const IsSync *sync);
 

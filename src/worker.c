@@ -487,7 +487,7 @@ watch(Entry *entry, bool look_at_source)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ErrorData  *volatile error = NULL;
-	volatile bool replaced = false;
+	volatile bool stale = false;
 
 	PG_TRY();
 	{
@@ -496,7 +496,7 @@ watch(Entry *entry, bool look_at_source)
 		is_txn_begin();
 		sync = is_catalog_get_sync_by_id(entry->sync_id);
 		if (sync != NULL && look_at_source)
-			replaced = is_source_watch_look(sync);
+			stale = is_source_watch_look(sync);
 		is_txn_commit();
 
 		/* Does the sync still fit?  A run would ask when it has something to do. */
@@ -510,7 +510,7 @@ watch(Entry *entry, bool look_at_source)
 			is_state_clear_trouble(entry->sync_id);
 		is_txn_commit();
 
-		if (replaced)
+		if (stale)
 		{
 			is_txn_begin();
 			sync = is_catalog_get_sync_by_id(entry->sync_id);

@@ -280,6 +280,25 @@ DELETE FROM cap.person WHERE id = 6;
 SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('visit');
 SELECT cap.check('person'), cap.check('visit');
 
+-- in a tree, whose rows go with those above; defaults; a constraint that is checked at the end
+CREATE TABLE cap.node (
+	id integer PRIMARY KEY,
+	email text,
+	parent integer REFERENCES cap.node ON UPDATE CASCADE ON DELETE CASCADE DEFERRABLE,
+	best integer DEFAULT 1 REFERENCES cap.node ON DELETE SET DEFAULT
+);
+CALL cap.start('node', 'cap.node', 'id', '{parent,best}');
+INSERT INTO cap.node SELECT i, NULL, nullif(i / 2, 0), greatest(1, i - 1) FROM generate_series(1, 10) i;
+DELETE FROM cap.node WHERE id = 2;
+UPDATE cap.node SET id = 30 WHERE id = 3;
+BEGIN;
+SET CONSTRAINTS ALL DEFERRED;
+DELETE FROM cap.node WHERE id = 30;
+COMMIT;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('node');
+SELECT cap.check('node');
+DROP TABLE cap.node;
+
 -- TRUNCATE, also by the way, stands where it happened
 BEGIN;
 INSERT INTO cap.visit VALUES (100);
@@ -443,6 +462,23 @@ END
 $$;
 SELECT cap.check('person') ~ '^right: 4286 keys in [1-9] rows$' AS is_right;
 
+-- one row that is changed again and again is one key, also in blocks for exceptions
+DO $$
+BEGIN
+	FOR i IN 1..5000 LOOP
+		BEGIN
+			UPDATE cap.person SET plan = i WHERE id = 1;
+			IF i % 7 = 0 THEN
+				RAISE unique_violation;
+			END IF;
+		EXCEPTION
+			WHEN unique_violation THEN NULL;
+		END;
+	END LOOP;
+END
+$$;
+SELECT cap.check('person');
+
 -- what a large statement captures is not kept in memory
 BEGIN;
 SELECT count(*) FROM (SELECT FROM generate_series(1, 10)) s;
@@ -548,6 +584,28 @@ COMMIT;
 FETCH held;
 CLOSE held;
 SELECT cap.check('person');
+-- one that writes when it is read at commit, and what is written by its place
+CREATE FUNCTION cap.insert_person(id bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO cap.person (id) VALUES (insert_person.id);
+	RETURN insert_person.id;
+END
+$$;
+BEGIN;
+DECLARE held CURSOR WITH HOLD FOR SELECT cap.insert_person(i) FROM generate_series(1011, 1014) i;
+COMMIT;
+MOVE ALL held;
+CLOSE held;
+BEGIN;
+DECLARE place CURSOR FOR SELECT FROM cap.person WHERE id IN (1012, 1013) ORDER BY id FOR UPDATE;
+FETCH place;
+UPDATE cap.person SET plan = 'x' WHERE CURRENT OF place;
+FETCH place;
+DELETE FROM cap.person WHERE CURRENT OF place;
+COMMIT;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+DROP FUNCTION cap.insert_person;
 
 -- prepared: rolled back, committed; what is captured next in the session is not its
 BEGIN;
@@ -653,6 +711,36 @@ UPDATE cap.sum SET a = a + 2;
 SELECT cap.check('sum');
 UPDATE cap.sum SET a = a + 1 WHERE id = 2;
 SELECT cap.check('sum');
+
+-- a table as wide as it can be
+DO $$
+BEGIN
+	EXECUTE (SELECT format('CREATE TABLE cap.broad (%s, id integer PRIMARY KEY, email text, %s)',
+		string_agg(format('a%s integer', i), ', ') FILTER (WHERE i <= 800), string_agg(format('a%s integer', i), ', ') FILTER (WHERE i > 800))
+		FROM generate_series(1, 1598) i);
+END
+$$;
+CALL cap.start('broad', 'cap.broad', 'id', '{a1598}');
+INSERT INTO cap.broad (id, a1) VALUES (1, 1), (2, 1);
+UPDATE cap.broad SET a1 = 2, a1597 = 2;
+UPDATE cap.broad SET a1598 = 3 WHERE id = 1;
+UPDATE cap.broad SET a1598 = 3, a800 = 3;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('broad');
+SELECT cap.check('broad');
+ALTER TABLE cap.broad DISABLE TRIGGER audit_row_broad;
+DO $$
+BEGIN
+	EXECUTE (SELECT 'ALTER TABLE cap.broad ' || string_agg(format('DROP a%s', i), ', ') FROM generate_series(2, 1596, 2) i);
+END
+$$;
+UPDATE cap.broad SET a1597 = 4;
+UPDATE cap.broad SET a1598 = 4;
+-- all of its columns are read
+SELECT iterable_add_mapping('broad', 'all', expression => 'to_jsonb(broad)', apply => 'updates_only');
+UPDATE cap.broad SET a1597 = 5 WHERE id = 1;
+UPDATE cap.broad SET a1597 = 5;
+SELECT string_agg(op || key, ' ' ORDER BY seq, place) FROM cap.log('broad');
+DROP TABLE cap.broad;
 
 -- the mapped column is gone: every change counts, until it is back
 ALTER TABLE cap.sum DISABLE TRIGGER audit_row_sum;
@@ -823,9 +911,63 @@ SELECT cap.check('sale');
 ALTER TABLE cap.sale DETACH PARTITION cap.sale_w;
 INSERT INTO cap.sale_w VALUES (3, 'w');
 SELECT cap.check('sale');
+-- TRUNCATE of the root, of a leaf, of what is between, by the way; once each
 TRUNCATE cap.sale;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('sale');
 SELECT cap.check('sale');
+ALTER TABLE cap.sale DISABLE TRIGGER audit_truncate_sale;
+CREATE TRIGGER audit_truncate_n AFTER TRUNCATE ON cap.sale_n EXECUTE FUNCTION cap.audit_truncate('sale');
+CREATE TRIGGER audit_truncate_s AFTER TRUNCATE ON cap.sale_s_1 EXECUTE FUNCTION cap.audit_truncate('sale');
+TRUNCATE cap.sale_n;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('sale');
+BEGIN;
+INSERT INTO cap.sale VALUES (1, 'n'), (2, 's');
+TRUNCATE ONLY cap.sale_n;
+INSERT INTO cap.sale VALUES (1, 'n');
+SAVEPOINT a;
+TRUNCATE cap.sale_s;
+INSERT INTO cap.sale VALUES (3, 's');
+ROLLBACK TO a;
+TRUNCATE cap.sale_n;
+SAVEPOINT b;
+TRUNCATE cap.sale_s_1, cap.sale_n;
+RELEASE b;
+COMMIT;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('sale');
+SELECT cap.check('sale');
+CREATE TABLE cap.refund (id integer, region text COLLATE "C", FOREIGN KEY (id, region) REFERENCES cap.sale);
+SET session_replication_role = replica;
+TRUNCATE cap.sale_s_1 CASCADE;
+RESET session_replication_role;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('sale');
+DROP TABLE cap.refund;
+-- a partition that is a source itself, whoever moves rows into it and out of it
+CREATE UNIQUE INDEX ON cap.sale_n (id);
+CALL cap.start('sale_n', 'cap.sale_n', 'id', '{amount}');
+INSERT INTO cap.sale VALUES (11, 'n'), (12, 'n'), (13, 's');
+UPDATE cap.sale SET amount = 3;
+UPDATE cap.sale SET region = 's' WHERE id = 11;
+UPDATE cap.sale SET region = 'n', amount = 4 WHERE id = 13;
+DELETE FROM cap.sale WHERE id = 12;
+TRUNCATE cap.sale;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('sale_n');
+SELECT cap.check('sale_n');
 DROP TABLE cap.sale, cap.sale_w;
+
+-- a child that inherits, changed by itself and by its parent
+CREATE TABLE cap.being (id integer PRIMARY KEY, email text);
+CREATE TABLE cap.cat (name text, PRIMARY KEY (id)) INHERITS (cap.being);
+CALL cap.start('cat', 'cap.cat', 'id', '{name}');
+INSERT INTO cap.cat VALUES (1, NULL, 'a'), (2, NULL, 'b'), (3, NULL, 'c');
+INSERT INTO cap.being VALUES (1), (4);
+UPDATE cap.being SET email = 'x@example.com' WHERE id IN (1, 4);
+UPDATE cap.cat SET name = 'd' WHERE id = 2;
+DELETE FROM cap.being WHERE id = 3;
+DELETE FROM ONLY cap.being;
+TRUNCATE cap.being;
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('cat');
+SELECT cap.check('cat');
+DROP TABLE cap.being CASCADE;
 
 /* ------------------------------------------------------------------------
  * Who writes, and how
@@ -870,6 +1012,45 @@ DELETE FROM cap.person;
 RESET ROLE;
 SELECT cap.check('person');
 ALTER TABLE cap.person DISABLE ROW LEVEL SECURITY;
+DELETE FROM cap.person;
+SELECT cap.check('person');
+
+-- views: updatable ones, with rules, with triggers of their own; rules of the table
+CREATE VIEW cap.pro AS SELECT id, plan FROM cap.person WHERE plan = 'pro' WITH CHECK OPTION;
+INSERT INTO cap.pro VALUES (1, 'pro'), (2, 'pro');
+INSERT INTO cap.pro VALUES (3, 'free');
+UPDATE cap.pro SET id = 4 WHERE id = 2;
+UPDATE cap.pro SET plan = 'free' WHERE id = 4;
+DELETE FROM cap.pro WHERE id = 1;
+CREATE VIEW cap.ruled AS SELECT DISTINCT id, plan FROM cap.person;
+CREATE RULE ins AS ON INSERT TO cap.ruled DO INSTEAD INSERT INTO cap.person (id, plan) VALUES (NEW.id, NEW.plan), (-NEW.id, NEW.plan);
+CREATE RULE upd AS ON UPDATE TO cap.ruled DO INSTEAD UPDATE cap.person SET plan = NEW.plan WHERE id = OLD.id;
+CREATE RULE del AS ON DELETE TO cap.ruled DO INSTEAD (DELETE FROM cap.person WHERE id = OLD.id; DELETE FROM cap.person WHERE id = -OLD.id);
+INSERT INTO cap.ruled VALUES (5, 'a');
+UPDATE cap.ruled SET plan = 'b' WHERE abs(id) = 5;
+DELETE FROM cap.ruled WHERE id = 5;
+CREATE VIEW cap.instead AS SELECT count(*) AS n FROM cap.person;
+CREATE FUNCTION cap.delete_person(id bigint) RETURNS bigint LANGUAGE sql
+BEGIN ATOMIC
+	DELETE FROM cap.person p WHERE p.id = delete_person.id RETURNING p.id;
+END;
+CREATE FUNCTION cap.instead() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO cap.person (id) VALUES (NEW.n);
+	EXECUTE 'UPDATE cap.person SET plan = $1 WHERE id = $2' USING 'c', NEW.n;
+	PERFORM cap.delete_person(4);
+	RETURN NEW;
+END
+$$;
+CREATE TRIGGER instead INSTEAD OF INSERT ON cap.instead FOR EACH ROW EXECUTE FUNCTION cap.instead();
+INSERT INTO cap.instead VALUES (6);
+CREATE RULE twice AS ON UPDATE TO cap.person WHERE OLD.id = 6 DO ALSO INSERT INTO cap.person (id) VALUES (OLD.id + 1);
+UPDATE cap.person SET plan = 'd';
+SELECT string_agg(concat(op, key), ' ' ORDER BY seq, place) FROM cap.log('person');
+SELECT cap.check('person');
+DROP RULE twice ON cap.person;
+DROP VIEW cap.pro, cap.ruled, cap.instead;
+DROP FUNCTION cap.instead, cap.delete_person;
 DELETE FROM cap.person;
 SELECT cap.check('person');
 

@@ -366,15 +366,79 @@ noticed('parted', 'ATTACH PARTITION with rows', 5, q{
 	INSERT INTO parted_3 SELECT i, 'parted' || i || '@example.com', 1 FROM generate_series(21, 25) i;
 	ALTER TABLE parted ATTACH PARTITION parted_3 FOR VALUES FROM (21) TO (31)});
 seen('parted', 'a partition that is empty', 0, q{CREATE TABLE parted_4 PARTITION OF parted FOR VALUES FROM (31) TO (41)});
-noticed('parted', 'TRUNCATE of a partition', 0, q{TRUNCATE parted_2});
-is(sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'parted' AND state = 'vanished'}), '10', 'its rows have vanished');
+
+# Rows of the table that are not there any more and are known to be gone.
+sub vanished
+{
+	my ($count, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	wait_until(sub { sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'parted' AND state = 'vanished'}) == $count }, $what);
+	return;
+}
+
+# The triggers of partitions see their TRUNCATE, also of new ones.
+seen('parted', 'TRUNCATE of a partition', 0, q{TRUNCATE parted_2});
+vanished(10, 'its rows have vanished');
+is(triggers_of('parted_4'), 'iterable_capture A, iterable_truncate A', 'a new partition has both triggers soon');
+sql(q{INSERT INTO parted SELECT i, 'parted' || i || '@example.com', 1 FROM generate_series(31, 35) i});
+synced($node, 'parted', 'rows of a new partition');
+seen('parted', 'TRUNCATE of a new partition, one that is rewritten', 0, q{TRUNCATE parted_4; VACUUM FULL parted_1});
+vanished(15, 'these have vanished, too');
+
+# One that is in use gets none, and nobody waits for anybody; its storage tells.
+my $user = $node->background_psql('postgres');
+$user->query_safe(q{BEGIN; CREATE TABLE parted_5 PARTITION OF parted FOR VALUES FROM (41) TO (51); COMMIT; BEGIN; LOCK parted_5 IN ROW EXCLUSIVE MODE});
+wait_until(sub { sql(q{SELECT 'parted_5'::regclass = ANY (parts) FROM iterable.source_state JOIN iterable.source USING (source_id) WHERE table_name = 'parted'}) eq 't' }, 'a partition that is in use');
+sql(q{INSERT INTO parted SELECT i, 'parted' || i || '@example.com', 1 FROM generate_series(41, 45) i});
+synced($node, 'parted', 'its rows arrive');
+is(triggers_of('parted_5'), 'iterable_capture A', 'it is left alone');
+is(sql(q{SELECT state FROM iterable.sync_status WHERE sync = 'parted'}), 'enabled', 'which is no trouble');
+$before = compares('parted');
+$user->query_safe('TRUNCATE parted_5; COMMIT');
+$user->quit;
+wait_until(sub { compares('parted') > $before }, 'its truncation is noticed');
+vanished(20, 'its rows have vanished');
+is(triggers_of('parted_5'), 'iterable_capture A, iterable_truncate A', 'and it has both triggers');
+
+# Nor does one of an owner who has not given his rights.
+sql(q{CREATE ROLE landlord; CREATE ROLE tenant; ALTER TABLE parted OWNER TO tenant; GRANT USAGE ON FOREIGN SERVER prod TO tenant;
+	CREATE TABLE parted_7 PARTITION OF parted FOR VALUES FROM (61) TO (71);
+	ALTER TABLE parted_7 OWNER TO landlord;
+	INSERT INTO parted SELECT i, 'parted' || i || '@example.com', 1 FROM generate_series(61, 65) i});
+wait_until(sub { sql(q{SELECT 'parted_7'::regclass = ANY (parts) FROM iterable.source_state JOIN iterable.source USING (source_id) WHERE table_name = 'parted'}) eq 't' }, 'a partition of another owner');
+synced($node, 'parted', 'its rows arrive');
+is(triggers_of('parted_7'), 'iterable_capture A', 'it is left alone');
+noticed('parted', 'TRUNCATE of a partition of another owner', 0, q{TRUNCATE parted_7});
+vanished(25, 'its rows have vanished');
+sql(q{ALTER TABLE parted OWNER TO CURRENT_USER; ALTER TABLE parted_7 OWNER TO CURRENT_USER});
+
 noticed('parted', 'DETACH PARTITION', 0, q{ALTER TABLE parted DETACH PARTITION parted_3});
-is(sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'parted' AND state = 'vanished'}), '15', 'so have these');
+vanished(30, 'so have these');
+wait_until(sub { (triggers_of('parted_3') // '') eq '' }, 'and its triggers are gone');
 noticed('parted', 'a trigger of a partition that is disabled', 1, q{
 	ALTER TABLE parted_1 DISABLE TRIGGER ALL;
 	UPDATE parted SET n = n + 1 WHERE id = 5});
-is(triggers_of('parted_1'), 'iterable_capture A', 'it is enabled again');
-seen('parted', 'rows of a partition itself', 1, q{UPDATE parted_1 SET n = n + 1 WHERE id = 6});
+is(triggers_of('parted_1'), 'iterable_capture A, iterable_truncate A', 'it is enabled again');
+$before = compares('parted');
+sql(q{
+	DO $$ BEGIN EXECUTE (SELECT 'DROP TRIGGER ' || tgname || ' ON parted_1' FROM pg_trigger WHERE tgrelid = 'parted_1'::regclass AND tgname ~ 'truncate'); END $$;
+	TRUNCATE parted_1});
+wait_until(sub { compares('parted') > $before }, 'a TRUNCATE trigger of a partition that is dropped is noticed');
+vanished(40, 'what was removed meanwhile has vanished');
+is(triggers_of('parted_1'), 'iterable_capture A, iterable_truncate A', 'it is back');
+seen('parted', 'rows of a partition itself', 1, q{INSERT INTO parted_1 VALUES (6, 'parted6@example.com', 7)});
+
+### Inheritance
+
+create_sync('being');
+sql(q{CREATE TABLE cat () INHERITS (being); INSERT INTO cat VALUES (1, 'cat@example.com', 5); UPDATE ONLY being SET n = 1 WHERE id = 2});
+paused('being', qr/^paused: source "public\.being" of sync "being" has inheritance children now\. Changes of their rows are not captured\. Use ALTER TABLE \.\.\. NO INHERIT/,
+	'a table that gets a child pauses the sync');
+sql(q{DROP TABLE cat});
+enabled('being', 'without it, it goes on');
+synced($node, 'being', 'with what has changed');
+is(differences('being'), '', 'nothing is lost');
 
 ### Owners
 
@@ -508,6 +572,19 @@ sub brief_n { return (map { $_->{dataFields}{n} } grep { $_->{email} eq 'brief1@
 wait_until(sub { brief_n() == 100 }, 'a row is read from the guest');
 $rare->safe_psql('postgres', q{BEGIN; ALTER TABLE brief RENAME TO guest; ALTER TABLE host RENAME TO brief; COMMIT});
 wait_until(sub { brief_n() == 1 }, 'and again from the host, although both were exchanged back');
+
+# A partition that is made, filled and truncated between two looks
+$rare->safe_psql('postgres', q{
+	CREATE TABLE parts (id int PRIMARY KEY, email text, n int) PARTITION BY RANGE (id);
+	SELECT iterable_create_sync('parts', 'prod', 'parts', 'user', 'id', 'email');
+	SELECT iterable_add_mapping('parts', 'n', column_name => 'n');
+	SELECT iterable_enable_sync('parts', 'backfill');
+	CREATE TABLE parts_1 PARTITION OF parts DEFAULT;
+	INSERT INTO parts SELECT i, 'parts' || i || '@example.com', 0 FROM generate_series(1, 20) i});
+synced($rare, 'parts', 'rows of a partition that is new');
+$rare->safe_psql('postgres', 'TRUNCATE parts_1');
+wait_until(sub { $rare->safe_psql('postgres', q{SELECT count(*) FROM iterable.delivery WHERE sync = 'parts' AND state = 'vanished'}) == 20 },
+	'its truncation is noticed');
 $rare->stop('fast');
 
 ### Without a worker
