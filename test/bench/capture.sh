@@ -11,7 +11,7 @@ connect nowhere http://127.0.0.1:9
 make_table feed "$million"
 query "VACUUM ANALYZE feed"
 
-variants="none noop sync stmt_keys row_jsonb"
+variants="none noop sync stmt_keys row_keys row_jsonb"
 for variant in $variants; do make_table "t_$variant"; done
 
 gcc -shared -fPIC -O2 -I"$("$PG_CONFIG" --includedir-server)" -o "$work/noop.so" "$top/test/bench/noop.c"
@@ -29,6 +29,15 @@ BEGIN
 END \$\$;
 CREATE TRIGGER capture AFTER INSERT OR UPDATE ON t_row_jsonb
 	FOR EACH ROW EXECUTE FUNCTION row_jsonb();
+
+CREATE TABLE log_row_keys (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op text, key bigint);
+CREATE FUNCTION row_keys() RETURNS trigger LANGUAGE plpgsql AS \$\$
+BEGIN
+	INSERT INTO log_row_keys (op, key) VALUES (TG_OP, NEW.id);
+	RETURN NULL;
+END \$\$;
+CREATE TRIGGER capture AFTER INSERT OR UPDATE ON t_row_keys
+	FOR EACH ROW EXECUTE FUNCTION row_keys();
 
 CREATE TABLE log_stmt_keys (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op text, key bigint);
 CREATE FUNCTION stmt_keys() RETURNS trigger LANGUAGE plpgsql AS \$\$
@@ -65,6 +74,7 @@ what()
 		noop) echo "row trigger in C that does nothing" ;;
 		sync) echo "**iterable_sync**" ;;
 		stmt_keys) echo "statement trigger, keys of the transition table" ;;
+		row_keys) echo "row trigger in plpgsql, keys" ;;
 		row_jsonb) echo "row trigger in plpgsql, row as jsonb" ;;
 		pgq) echo "PgQ 3 logutriga" ;;
 	esac
@@ -75,7 +85,7 @@ log_size()
 {
 	case $1 in
 		sync) query "SELECT sum(pg_total_relation_size(('iterable.change_' || i)::regclass)) FROM generate_series(0, 3) i" ;;
-		stmt_keys | row_jsonb) query "SELECT pg_total_relation_size('log_$1')" ;;
+		stmt_keys | row_keys | row_jsonb) query "SELECT pg_total_relation_size('log_$1')" ;;
 		pgq) query "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits
 			WHERE inhparent = (SELECT queue_data_pfx::regclass FROM pgq.queue)" ;;
 		*) echo 0 ;;
@@ -86,7 +96,7 @@ empty()
 {
 	query "TRUNCATE t_$1"
 	case $1 in
-		stmt_keys | row_jsonb) query "TRUNCATE log_$1" ;;
+		stmt_keys | row_keys | row_jsonb) query "TRUNCATE log_$1" ;;
 		pgq) query "TRUNCATE pgq.event_1" ;;
 	esac
 }
@@ -158,12 +168,26 @@ out "INSERT … SELECT of $million rows (12 columns, $(query "SELECT round(avg(l
 out
 table insert "$million" $variants
 
+say "capture: COPY of $million rows"
+query "COPY feed TO '$work/feed.copy'"
+for _ in $(seq "$rounds"); do
+	for variant in $(shuf -e $variants); do
+		empty "$variant"
+		timed copy "$variant" "COPY t_$variant FROM '$work/feed.copy'"
+	done
+done
+rm -f "$work/feed.copy"
+out
+out "COPY of the same rows from a file; without trigger $(calc "$(median copy_none)") s ($(calc "$(median copy_none_cpu)") s of CPU)."
+out
+table copy "$million" $variants
+
 say "capture: UPDATE of $updates rows"
 for _ in $(seq "$rounds"); do
 	for variant in $(shuf -e $variants); do
 		empty "$variant"
 		query "INSERT INTO t_$variant SELECT * FROM feed LIMIT $updates"
-		case $variant in stmt_keys | row_jsonb) query "TRUNCATE log_$variant" ;; esac
+		case $variant in stmt_keys | row_keys | row_jsonb) query "TRUNCATE log_$variant" ;; esac
 		timed update "$variant" "UPDATE t_$variant SET plan = 'new'"
 	done
 done
@@ -188,7 +212,7 @@ table unmapped "$updates" none noop sync
 
 say "capture: pgbench"
 seconds=${BENCH_SECONDS:-8}
-for variant in none noop sync; do
+for variant in $variants; do
 	cat >"$work/$variant.pgbench" <<SQL
 \set id random(1, $updates)
 \set r random(1, 1000000)
@@ -201,7 +225,7 @@ done
 ended_cpu() { awk '{ print ($16 + $17) * 10 }' "/proc/$(head -1 "$work/data/postmaster.pid")/stat"; }
 for commit in on off; do
 	for _ in $(seq "$rounds"); do
-		for variant in $(shuf -e none noop sync); do
+		for variant in $(shuf -e $variants); do
 			query "CHECKPOINT"
 			worker=$(worker_pid)
 			cpu=$([ -z "$worker" ] || cpu_ms "$worker")
@@ -221,14 +245,14 @@ for commit in on off; do
 done
 out
 out "Single-row UPDATE by primary key, pgbench -M prepared -c 4 -j 2, $seconds s, $rounds rounds."
-out "Slower: transactions a second without trigger over those with it. CPU: of the sessions, µs a transaction."
+out "Share: transactions a second with it over those without trigger. CPU: of the sessions, µs a transaction."
 out
-out "| variant | synchronous_commit = on: tps | slower | least–greatest | CPU | off: tps | slower | least–greatest | CPU |"
+out "| variant | synchronous_commit = on: tps | share | least–greatest | CPU | off: tps | share | least–greatest | CPU |"
 out "|---|---|---|---|---|---|---|---|---|"
-for variant in none noop sync; do
+for variant in $variants; do
 	row '| %s | %.0f | %.2f | %s | %.0f | %.0f | %.2f | %s | %.0f |' "$(what $variant)" \
-		"$(median tps_on_$variant)" "$(ratio tps_on_none tps_on_$variant)" "$(spread tps_on_none tps_on_$variant)" "$(median ucpu_on_$variant)" \
-		"$(median tps_off_$variant)" "$(ratio tps_off_none tps_off_$variant)" "$(spread tps_off_none tps_off_$variant)" "$(median ucpu_off_$variant)"
+		"$(median tps_on_$variant)" "$(ratio tps_on_$variant tps_on_none)" "$(spread tps_on_$variant tps_on_none)" "$(median ucpu_on_$variant)" \
+		"$(median tps_off_$variant)" "$(ratio tps_off_$variant tps_off_none)" "$(spread tps_off_$variant tps_off_none)" "$(median ucpu_off_$variant)"
 done
 out
 out "The worker, woken by these commits but unable to send, used" \
