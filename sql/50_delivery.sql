@@ -74,7 +74,9 @@ CREATE TABLE iterable.sync_run (
 	filtered bigint NOT NULL DEFAULT 0,
 	would_send bigint NOT NULL DEFAULT 0,
 	requests bigint NOT NULL DEFAULT 0,
-	bytes bigint NOT NULL DEFAULT 0
+	bytes bigint NOT NULL DEFAULT 0,
+	created_fields text[],
+	filtered_fields text[]
 ) WITH (fillfactor = 50);
 CREATE INDEX sync_run_sync ON iterable.sync_run (sync_id, run_id);
 COMMENT ON TABLE iterable.sync_run IS 'executions of syncs; a continuous sync has at most one a minute';

@@ -39,6 +39,8 @@ SELECT s.name AS sync,
 	r.rate,
 	t.last_error,
 	t.last_error_at,
+	CASE WHEN d.fields IS NOT NULL
+		THEN 'Iterable has dropped mapped fields in the last 24 hours: ' || pg_catalog.array_to_string(d.fields, ', ') END AS warning,
 	CASE
 		WHEN t.sync_id IS NULL AND NOT s.enabled THEN 'Look at iterable_preview(), then call iterable_enable_sync() with apply => ''updates_only'' or ''backfill''.'
 		WHEN NOT s.enabled THEN 'Call iterable_enable_sync() to go on; changes are captured meanwhile.'
@@ -49,6 +51,7 @@ SELECT s.name AS sync,
 		WHEN t.failing_since IS NOT NULL THEN 'It tries again by itself; rows are kept.'
 		WHEN EXISTS (SELECT FROM iterable.sync_failure f WHERE f.sync_id = s.sync_id)
 			THEN 'Look at iterable.failure; mend the rows, or call iterable_retry_failures().'
+		WHEN d.fields IS NOT NULL THEN 'Create the fields in the project, set create_new_fields to always, or drop the mappings.'
 	END AS what_to_do
 FROM iterable.sync s
 JOIN iterable.source c ON c.source_id = s.source_id
@@ -74,6 +77,16 @@ LEFT JOIN LATERAL (
 	FROM iterable.sync_run q
 	WHERE q.sync_id = s.sync_id
 ) r ON true
+LEFT JOIN LATERAL (
+	SELECT pg_catalog.array_agg(DISTINCT m.destination ORDER BY m.destination) AS fields
+	FROM iterable.sync_run q
+	CROSS JOIN pg_catalog.unnest(q.filtered_fields) AS f (name)
+	JOIN iterable.mapping m ON m.sync_id = s.sync_id AND (m.destination = f.name
+		OR pg_catalog.starts_with(f.name, m.destination || '.')
+		OR pg_catalog.starts_with(m.destination, f.name || '.'))
+	WHERE q.sync_id = s.sync_id
+		AND COALESCE(q.finished_at, pg_catalog.now()) > pg_catalog.now() - interval '24 hours'
+) d ON true
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
 COMMENT ON VIEW iterable.sync_status IS 'one line a sync: its state, how much is pending, what was done in the last 30 days, and what to do';
 COMMENT ON COLUMN iterable.sync_status.sync IS 'name of the sync';
@@ -96,13 +109,14 @@ COMMENT ON COLUMN iterable.sync_status.failures IS 'rows that stand in iterable.
 COMMENT ON COLUMN iterable.sync_status.rate IS 'accepted rows per second of the latest run';
 COMMENT ON COLUMN iterable.sync_status.last_error IS 'the last error of the sync as a whole, also if it has passed';
 COMMENT ON COLUMN iterable.sync_status.last_error_at IS 'when that was';
+COMMENT ON COLUMN iterable.sync_status.warning IS 'what goes wrong although rows are accepted: fields that are mapped, but that Iterable drops';
 COMMENT ON COLUMN iterable.sync_status.what_to_do IS 'null when there is nothing to do';
 
 CREATE VIEW iterable.run WITH (security_barrier) AS
 SELECT s.name AS sync, r.run_id, r.started_at, r.finished_at, r.keys_seen,
 	r.accepted, r.rejected, r.retried, r.unchanged, r.skipped, r.filtered,
 	r.vanished, r.would_send,
-	r.requests, r.bytes
+	r.requests, r.bytes, r.created_fields, r.filtered_fields
 FROM iterable.sync_run r
 JOIN iterable.sync s ON s.sync_id = r.sync_id
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
@@ -122,6 +136,8 @@ COMMENT ON COLUMN iterable.run.would_send IS 'rows that a dry run would have sen
 COMMENT ON COLUMN iterable.run.vanished IS 'keys whose row is gone from the source';
 COMMENT ON COLUMN iterable.run.requests IS 'bulk requests that were answered or broken off';
 COMMENT ON COLUMN iterable.run.bytes IS 'bytes of request bodies';
+COMMENT ON COLUMN iterable.run.created_fields IS 'fields that Iterable has created for it';
+COMMENT ON COLUMN iterable.run.filtered_fields IS 'fields that Iterable has dropped, because the project, or create_new_fields, does not let it create them; the rows are accepted without them';
 
 CREATE VIEW iterable.failure WITH (security_barrier) AS
 SELECT s.name AS sync, f.key, f.class, f.code, f.message,

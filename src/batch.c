@@ -259,6 +259,17 @@ is_batch_pretend(IsBatch *batch)
  * ----------------------------------------------------------------
  */
 
+static List *
+add_names(IsBatch *batch, List *names, const IsApiFields *fields)
+{
+	MemoryContext old = MemoryContextSwitchTo(batch->context);
+
+	for (int i = 0; i < fields->n; i++)
+		names = lappend(names, pstrdup(fields->names[i]));
+	MemoryContextSwitchTo(old);
+	return names;
+}
+
 IsApiRow *
 is_batch_read_answer(IsBatch *batch, const IsHttpAnswer *answer,
 					 IsApiAnswer *api)
@@ -274,6 +285,8 @@ is_batch_read_answer(IsBatch *batch, const IsHttpAnswer *answer,
 		rows[k].data_email = row->data_email;
 		rows[k].data_user_id = row->data_user_id;
 		rows[k].event_name = row->event_name;
+		rows[k].payload = batch->payloads.data + batch->rows[batch->sent[k]].payload_at;
+		rows[k].payload_len = row->payload_len;
 	}
 
 	is_batch_note_answer(batch, answer);
@@ -286,6 +299,10 @@ is_batch_read_answer(IsBatch *batch, const IsHttpAnswer *answer,
 		api->kind = answer->outcome == IS_HTTP_NOT_SENT ? IS_ANSWER_AGAIN : IS_ANSWER_UNKNOWN;
 		strlcpy(api->message, answer->error, sizeof(api->message));
 	}
+	batch->counts.created_fields = add_names(batch, batch->counts.created_fields,
+											 &api->created_fields);
+	batch->counts.filtered_fields = add_names(batch, batch->counts.filtered_fields,
+											  &api->filtered_fields);
 	return rows;
 }
 
@@ -338,6 +355,15 @@ is_batch_settle_sent(IsBatch *batch, IsFate fate, const char *class,
 	for (int k = 0; k < batch->nsent; k++)
 		if (batch->rows[batch->sent[k]].fate == IS_FATE_PENDING)
 			is_batch_settle(batch, batch->sent[k], fate, class, code, message);
+}
+
+void
+is_batch_settle_all(IsBatch *batch, IsFate fate, const char *class,
+					const char *code, const char *message)
+{
+	for (int i = 0; i < batch->nrows; i++)
+		if (batch->rows[i].to_send)
+			is_batch_settle(batch, i, fate, class, code, message);
 }
 
 /* ----------------------------------------------------------------

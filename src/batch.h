@@ -27,6 +27,7 @@ typedef struct IsBatchRow
 	bool		to_send;		/* false: only recorded */
 	bool		look_up;		/* to be sent only if Iterable knows the user */
 	bool		looking_up;		/* that request is under way */
+	int			lookup_errors;	/* times that it failed */
 	bool		recorded;
 	IsFate		fate;
 	const char *class;
@@ -55,8 +56,12 @@ typedef struct IsBatch
 	bool		sending;		/* a request is under way */
 	int			send_max;		/* rows in the next request */
 	int			send_limit;		/* at most (halved after a 413) */
-	int			refused_alone;	/* rows refused one by one, in a row */
-	int			odd_answers;	/* answers that could not be accounted for */
+	int			suspects;		/* so many of the first rows to be sent were
+								 * refused together */
+	int			odd_answers;	/* that left it unknown what became of rows */
+	int			parked_alone;	/* rows given up one by one for that, in a row */
+	int			server_errors;	/* 5xx; since the first of them … */
+	int64		answered_before;	/* … the run has had answers if more than this */
 	int			lookups;		/* look-ups under way */
 	int		   *sent;			/* indexes of the rows in the request */
 	int			nsent;
@@ -119,6 +124,10 @@ extern void is_batch_settle_refused(IsBatch *batch, const IsApiRow *rows,
 									const IsApiAnswer *api);
 extern void is_batch_settle_sent(IsBatch *batch, IsFate fate, const char *class,
 								 const char *code, const char *message);
+
+/* All rows that are still to be sent, in that request or not. */
+extern void is_batch_settle_all(IsBatch *batch, IsFate fate, const char *class,
+								const char *code, const char *message);
 
 /* Write down the fates that are not recorded yet. */
 extern void is_batch_record(IsBatch *batch, int32 sync_id);

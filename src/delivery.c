@@ -287,7 +287,7 @@ add_failure(int32 sync_id, const IsResult *result)
 		"payload_hash = EXCLUDED.payload_hash, request_id = EXCLUDED.request_id, "
 		"payload = EXCLUDED.payload, last_at = EXCLUDED.last_at, "
 		"attempts = " ATTEMPTS " OPERATOR(pg_catalog.+) 1, "
-		"next_at = CASE WHEN $6 AND " ATTEMPTS " OPERATOR(pg_catalog.<) $9 "
+		"next_at = CASE WHEN $6 AND (" ATTEMPTS " OPERATOR(pg_catalog.+) 1) OPERATOR(pg_catalog.<) $9 "
 		"THEN pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => "
 		"LEAST($7 OPERATOR(pg_catalog.*) pg_catalog.power(2, " ATTEMPTS "), $8)) END",
 		12, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, FLOAT8OID,

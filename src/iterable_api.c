@@ -8,17 +8,18 @@
  */
 #include "iterable_api.h"
 
-#include <cjson/cJSON.h>
 #include <ctype.h>
 #include <limits.h>
 
 #include "mb/pg_wchar.h"
 
+#include "iterable_json.h"
 #include "iterable_meaning.h"
 #include "iterable_rows.h"
+#include "iterable_types.h"
 
-/* An honest answer has a few thousand values; cJSON takes 64 bytes for each. */
-#define MAX_JSON_VALUES 100000
+/* Names that are longer than this are not recorded. */
+#define MAX_FIELD_NAME 500
 
 const char *
 is_api_path(IsEndpoint endpoint)
@@ -116,18 +117,15 @@ read_count(const cJSON *object, const char *name, int *count)
 	return true;
 }
 
-/* The strings of a list, joined; names of fields, so no person's data. */
-static char *
-join_fields(const cJSON *object, const char *name)
+static void
+read_field_names(const cJSON *object, const char *name, IsApiFields *fields)
 {
 	const cJSON *list = cJSON_GetObjectItemCaseSensitive(object, name);
 	const cJSON *item;
-	StringInfoData text;
 
-	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) == 0)
-		return NULL;
-
-	initStringInfo(&text);
+	if (!cJSON_IsArray(list))
+		return;
+	fields->names = palloc((cJSON_GetArraySize(list) + 1) * sizeof(char *));
 	cJSON_ArrayForEach(item, list)
 	{
 		int			len;
@@ -135,13 +133,20 @@ join_fields(const cJSON *object, const char *name)
 		if (!cJSON_IsString(item))
 			continue;
 		len = strlen(item->valuestring);
-		if (pg_encoding_verifymbstr(PG_UTF8, item->valuestring, len) != len)
-			continue;
-		if (text.len > 0)
-			appendStringInfoString(&text, ", ");
-		appendStringInfoString(&text, item->valuestring);
+		if (len <= MAX_FIELD_NAME &&
+			pg_encoding_verifymbstr(PG_UTF8, item->valuestring, len) == len)
+			fields->names[fields->n++] = pstrdup(item->valuestring);
 	}
-	return text.data;
+}
+
+/* This row is refused, for the reason "message". */
+static void
+refuse_row(IsApiRow *row, const IsMeaning *meaning, const char *message)
+{
+	row->verdict = meaning->verdict;
+	row->class = meaning->class;
+	row->message = message;
+	row->hint = meaning->hint;
 }
 
 static void
@@ -195,8 +200,8 @@ read_bulk_answer(IsEndpoint endpoint, const cJSON *json, IsApiRow *rows,
 	}
 
 	answer->kind = IS_ANSWER_PER_ROW;
-	answer->created_fields = join_fields(json, "createdFields");
-	answer->filtered_fields = join_fields(json, "filteredOutFields");
+	read_field_names(json, "createdFields", &answer->created_fields);
+	read_field_names(json, "filteredOutFields", &answer->filtered_fields);
 
 	/*
 	 * The rows that no list names are accepted only if the counts say so.
@@ -209,6 +214,14 @@ read_bulk_answer(IsEndpoint endpoint, const cJSON *json, IsApiRow *rows,
 	complete = !unmatched &&
 		((bad == counted + perhaps && ok == nrows - bad) ||
 		 (bad == counted && (ok == nrows - bad || ok == nrows - bad - perhaps)));
+
+	/* of a single row the counts tell all */
+	if (nrows == 1 && ok == 0 && bad == 1 && rows[0].class == NULL)
+	{
+		refuse_row(&rows[0], is_meaning_of_other_failures(),
+				   is_meaning_of_other_failures()->message);
+		return;
+	}
 
 	for (int i = 0; i < nrows; i++)
 	{
@@ -233,52 +246,6 @@ read_bulk_answer(IsEndpoint endpoint, const cJSON *json, IsApiRow *rows,
  * Reading everything else
  * ----------------------------------------------------------------
  */
-
-/* NULL if the body is not JSON, all of it. */
-static cJSON *
-parse(const char *body, Size len)
-{
-	const char *end = NULL;
-	Size		values = 0;
-	cJSON	   *json;
-
-	if (body == NULL || len == 0 || memchr(body, '\0', len) != NULL)
-		return NULL;
-	for (Size i = 0; i < len; i++)
-		if ((body[i] == ',' || body[i] == '[' || body[i] == '{') &&
-			++values > MAX_JSON_VALUES)
-			return NULL;
-
-	json = cJSON_ParseWithLengthOpts(body, len, &end, false);
-	if (json == NULL)
-		return NULL;
-	for (; end < body + len; end++)
-		if (!isspace((unsigned char) *end))
-		{
-			cJSON_Delete(json);
-			return NULL;
-		}
-	return json;
-}
-
-static const char *
-string_item(const cJSON *json, const char *name)
-{
-	return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, name));
-}
-
-/* Letters, digits and some signs of a text, appended. */
-static void
-append_plain(char *to, Size to_size, const char *text)
-{
-	Size		used = strlen(to);
-
-	for (const char *p = text; *p != '\0' && used + 1 < to_size; p++)
-		if (!IS_HIGHBIT_SET(*p) &&
-			(isalnum((unsigned char) *p) || strchr("._-:$", *p) != NULL))
-			to[used++] = *p;
-	to[used] = '\0';
-}
 
 /*
  * If the key names a row of the request ("obj.users[3].email"), return its
@@ -307,6 +274,16 @@ row_of_path(const char *key, const char **field)
 	return (int) row;
 }
 
+/* Some rows are refused; the others were not applied only because of them. */
+static void
+refuse_no_others(IsApiRow *rows, int nrows, IsApiAnswer *answer)
+{
+	answer->kind = IS_ANSWER_PER_ROW;
+	for (int i = 0; i < nrows; i++)
+		if (rows[i].class == NULL)
+			rows[i].verdict = IS_VERDICT_AGAIN;
+}
+
 /* BadJsonBody: the rows that it names, if any, are the only bad ones. */
 static void
 read_paths(const cJSON *params, IsApiRow *rows, int nrows,
@@ -322,58 +299,70 @@ read_paths(const cJSON *params, IsApiRow *rows, int nrows,
 	{
 		const char *field = "";
 		int			row = row_of_path(item->string, &field);
+		char		message[sizeof(answer->message)] = "wrong type or missing: ";
 
-		if (row < 0 || row >= nrows)
+		if (row < 0 || row >= nrows || rows[row].class != NULL)
 			continue;
-		rows[row].verdict = meaning->verdict;
-		rows[row].class = meaning->class;
-		rows[row].message = meaning->message;
-		rows[row].hint = meaning->hint;
+		is_cjson_append_plain(message, sizeof(message), field);
+		refuse_row(&rows[row], meaning,
+				   field[0] != '\0' ? pstrdup(message) : meaning->message);
 		if (!found && field[0] != '\0')
-		{
-			strlcpy(answer->message, "wrong type or missing: ", sizeof(answer->message));
-			append_plain(answer->message, sizeof(answer->message), field);
-		}
+			strlcpy(answer->message, message, sizeof(answer->message));
 		found = true;
 	}
-
-	if (!found)
-		return;
-	answer->kind = IS_ANSWER_PER_ROW;
-	for (int i = 0; i < nrows; i++)
-		if (rows[i].class == NULL)
-			rows[i].verdict = IS_VERDICT_AGAIN;
+	if (found)
+		refuse_no_others(rows, nrows, answer);
 }
 
-/* RequestFieldsTypesMismatched: name the fields, which the redaction hid. */
+/* Append which field has which type, from a member of validationErrors. */
 static void
-read_fields(const cJSON *params, IsApiAnswer *answer)
+append_field_type(char *to, Size to_size, const cJSON *error)
+{
+	const char *expected = is_cjson_string(error, "expectedType");
+
+	strlcpy(to + strlen(to), to[0] == '\0' ? "wrong type of " : ", ",
+			to_size - strlen(to));
+	is_cjson_append_plain(to, to_size, error->string);
+	if (expected != NULL)
+	{
+		strlcpy(to + strlen(to), " which is ", to_size - strlen(to));
+		is_cjson_append_plain(to, to_size, expected);
+	}
+}
+
+/*
+ * RequestFieldsTypesMismatched: name the fields, which the redaction hid, and
+ * the rows that hold the wrong values.
+ */
+static void
+read_fields(IsEndpoint endpoint, const cJSON *params, IsApiRow *rows, int nrows,
+			const IsMeaning *meaning, IsApiAnswer *answer)
 {
 	const cJSON *errors = cJSON_GetObjectItemCaseSensitive(params, "validationErrors");
 	const cJSON *item;
+	const cJSON **culprits;
 	int			n = 0;
 
 	if (!cJSON_IsObject(errors))
 		return;
 
 	cJSON_ArrayForEach(item, errors)
-	{
-		const char *expected = string_item(item, "expectedType");
+		if (n++ < 3)
+			append_field_type(answer->message, sizeof(answer->message), item);
 
-		if (n == 3)
-			break;
-		strlcpy(answer->message + strlen(answer->message),
-				n == 0 ? "wrong type of " : ", ",
-				sizeof(answer->message) - strlen(answer->message));
-		append_plain(answer->message, sizeof(answer->message), item->string);
-		if (expected != NULL)
-		{
-			strlcpy(answer->message + strlen(answer->message), " which is ",
-					sizeof(answer->message) - strlen(answer->message));
-			append_plain(answer->message, sizeof(answer->message), expected);
-		}
-		n++;
+	culprits = palloc(Max(nrows, 1) * sizeof(cJSON *));
+	if (is_types_find(endpoint, errors, rows, nrows, culprits) == 0)
+		return;
+	for (int i = 0; i < nrows; i++)
+	{
+		char		message[sizeof(answer->message)] = "";
+
+		if (culprits[i] == NULL)
+			continue;
+		append_field_type(message, sizeof(message), culprits[i]);
+		refuse_row(&rows[i], meaning, pstrdup(message));
 	}
+	refuse_no_others(rows, nrows, answer);
 }
 
 /* An answer that is not 2xx. */
@@ -397,16 +386,16 @@ read_error(IsEndpoint endpoint, int status, const cJSON *json,
 
 	answer->message[0] = '\0';
 	if (strcmp(meaning->class, "RequestFieldsTypesMismatched") == 0)
-		read_fields(params, answer);
+		read_fields(endpoint, params, rows, nrows, meaning, answer);
 	else if (strcmp(meaning->class, "BadJsonBody") == 0)
 		read_paths(params, rows, nrows, meaning, answer);
 
 	if (answer->message[0] == '\0')
 	{
-		const char *msg = string_item(json, "msg");
+		const char *msg = is_cjson_string(json, "msg");
 
 		if (msg == NULL)
-			msg = string_item(json, "message");
+			msg = is_cjson_string(json, "message");
 		if (msg != NULL)
 			is_api_redact(msg, answer->message, sizeof(answer->message));
 		if (strpbrk(answer->message, "abcdefghijklmnopqrstuvwxyz") == NULL)
@@ -415,22 +404,17 @@ read_error(IsEndpoint endpoint, int status, const cJSON *json,
 
 	/* A single row need not be told apart. */
 	if (nrows == 1 && answer->kind == IS_ANSWER_REJECTED)
-	{
-		rows[0].verdict = meaning->verdict;
-		rows[0].class = meaning->class;
-		rows[0].message = meaning->message;
-		rows[0].hint = meaning->hint;
-	}
+		refuse_row(&rows[0], meaning, answer->message);
 }
 
 static void
 start_answer(const cJSON *json, IsApiAnswer *answer)
 {
-	const char *code = string_item(json, "code");
+	const char *code = is_cjson_string(json, "code");
 
 	memset(answer, 0, sizeof(*answer));
 	if (code != NULL)
-		append_plain(answer->code, sizeof(answer->code), code);
+		is_cjson_append_plain(answer->code, sizeof(answer->code), code);
 }
 
 void
@@ -438,7 +422,7 @@ is_api_read_answer(IsEndpoint endpoint, int status,
 				   const char *body, Size body_len,
 				   IsApiRow *rows, int nrows, IsApiAnswer *answer)
 {
-	cJSON	   *json = parse(body, body_len);
+	cJSON	   *json = is_cjson_parse(body, body_len);
 
 	is_rows_reset(rows, nrows);
 	start_answer(json, answer);
@@ -474,7 +458,7 @@ int
 is_api_read_user_answer(int status, const char *body, Size body_len,
 						IsApiAnswer *answer)
 {
-	cJSON	   *json = parse(body, body_len);
+	cJSON	   *json = is_cjson_parse(body, body_len);
 	const cJSON *user = cJSON_GetObjectItemCaseSensitive(json, "user");
 	int			result = -1;
 

@@ -2,7 +2,7 @@
  *
  * iterable_api.h
  *	  What Iterable's API is: endpoints, limits, identifiers, and what its
- *	  answers mean for each row.  The only user of cJSON.
+ *	  answers mean for each row.  With iterable_json.h the only user of cJSON.
  *
  * Pure but for palloc: no catalog, no transaction, no network.
  *
@@ -97,12 +97,15 @@ typedef struct IsApiRow
 	const char *data_email;		/* dataFields.email */
 	const char *data_user_id;	/* dataFields.userId */
 	const char *event_name;
+	const char *payload;		/* as it was sent; NULL: not at hand */
+	int			payload_len;
 
 	/* answered */
 	IsVerdict	verdict;
 	const char *class;			/* constant: the list's or code's name, e.g.
 								 * "invalidEmails"; NULL when accepted */
-	const char *message;		/* constant: what is wrong, no data in it */
+	const char *message;		/* what is wrong, no data in it; constant,
+								 * palloc'ed, or the answer's */
 	const char *hint;			/* constant: what a person must mend, or NULL */
 } IsApiRow;
 
@@ -121,6 +124,13 @@ typedef enum IsAnswerKind
 								 * cannot be told apart */
 } IsAnswerKind;
 
+/* Names of fields: palloc'ed, UTF-8, no person's data. */
+typedef struct IsApiFields
+{
+	int			n;
+	char	  **names;
+} IsApiFields;
+
 typedef struct IsApiAnswer
 {
 	IsAnswerKind kind;
@@ -134,8 +144,8 @@ typedef struct IsApiAnswer
 								 * ours if it has none */
 	int			success_count;
 	int			fail_count;
-	char	   *created_fields; /* comma-separated or NULL, palloc'ed; UTF-8 */
-	char	   *filtered_fields;
+	IsApiFields created_fields; /* that Iterable did not know before */
+	IsApiFields filtered_fields;	/* that it did not take over */
 } IsApiAnswer;
 
 /*

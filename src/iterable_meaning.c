@@ -230,6 +230,12 @@ is_meaning_of_list(IsWhere where, IsEndpoint endpoint, const char *name)
 }
 
 const IsMeaning *
+is_meaning_of_other_failures(void)
+{
+	return &unknown_lists[0];
+}
+
+const IsMeaning *
 is_meaning_of_answer(IsEndpoint endpoint, int status, const char *code)
 {
 	for (Size i = 0; i < lengthof(meanings); i++)

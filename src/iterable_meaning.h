@@ -74,6 +74,9 @@ typedef struct IsMeaning
 extern const IsMeaning *is_meaning_of_list(IsWhere where, IsEndpoint endpoint,
 										   const char *name);
 
+/* The meaning of a failure that an answer counts and does not explain. */
+extern const IsMeaning *is_meaning_of_other_failures(void);
+
 /* The meaning of an answer that is not 2xx, or NULL; code may be "". */
 extern const IsMeaning *is_meaning_of_answer(IsEndpoint endpoint, int status,
 											 const char *code);

@@ -80,7 +80,8 @@ struct IsRun
 	int			setbacks;		/* answers in a row that said "again" */
 	bool		reported;		/* the trouble stands in the sync's state */
 	double		rtt;			/* of requests, µs, smoothed */
-	char		trouble[320];
+	int64		answered;		/* bulk requests that had an answer for rows */
+	char		trouble[400];
 };
 
 /* Owner of a request: a batch's bulk request or the look-up of one row. */

@@ -21,11 +21,26 @@
 #define FIRST_BACKOFF US_PER_S
 #define LAST_BACKOFF (300 * US_PER_S)
 
-/* 200s that can't be read are repeated this often, then rows are parked. */
+/* Answers that can't be read are asked for this often, then rows are parked. */
 #define MAX_ODD_ANSWERS 5
 
-/* Rows refused one by one in a row, before the rest is not asked for. */
-#define MAX_REFUSED_ALONE 5
+/*
+ * Those that leave out rows, this often for the same rows; then in halves,
+ * until so many rows in a row were left out alone: then it is not the rows.
+ */
+#define MAX_INCOMPLETE_ANSWERS 2
+#define MAX_PARKED_ALONE 5
+
+/*
+ * A 5xx may be Iterable's outage, or one row's fault.  Halve the request after
+ * so many; then a row that has them alone can wait for its own sake, if others
+ * have had answers meanwhile, or after so many.
+ */
+#define MAX_SERVER_ERRORS 4
+#define MAX_SERVER_ERRORS_ALONE 12
+
+/* A user look-up that fails so often puts its row off. */
+#define MAX_LOOKUP_ERRORS 6
 
 bool
 is_run_batch_done(const IsBatch *batch)
@@ -146,12 +161,18 @@ back_off(IsRun *run, int retry_after_ms)
 	}
 }
 
+static void
+clear_trouble(IsRun *run)
+{
+	run->setbacks = 0;
+	run->trouble[0] = '\0';
+}
+
 /* Iterable has answered: the key is good, whatever becomes of the rows. */
 static void
 clear_setbacks(IsRun *run)
 {
-	run->setbacks = 0;
-	run->trouble[0] = '\0';
+	clear_trouble(run);
 	if (is_gate_stopped(run->connection))
 	{
 		is_txn_begin();
@@ -175,46 +196,118 @@ static void
 give_up(IsRun *run, IsBatch *batch, const char *code, const char *message)
 {
 	is_batch_settle_sent(batch, IS_FATE_REJECTED, "unknown_outcome", code, message);
-	run->setbacks = 0;
-	run->trouble[0] = '\0';
+	clear_trouble(run);
+}
+
+/*
+ * The answer leaves out what became of some rows.  The rows that it does not
+ * name may have been applied as well as not; whoever stands alone with such an
+ * answer cannot be told apart.
+ */
+static void
+take_incomplete(IsRun *run, IsBatch *batch, const IsApiAnswer *api)
+{
+	static const char message[] = "the answers do not account for this row";
+
+	set_trouble(run, "an answer does not account for every row of its request");
+	if (++batch->odd_answers < MAX_INCOMPLETE_ANSWERS)
+		back_off(run, -1);
+	else if (batch->nsent > 1)
+		batch->send_max = batch->nsent / 2;
+	else
+	{
+		give_up(run, batch, api->code, message);
+		if (++batch->parked_alone >= MAX_PARKED_ALONE)
+			is_batch_settle_all(batch, IS_FATE_REJECTED, "unknown_outcome", api->code, message);
+	}
 }
 
 /* Give the rows of the request the verdicts of the answer. */
 static void
 settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnswer *api)
 {
-	bool		known = is_batch_settle_rows(batch, rows, api);
-
-	batch->send_max = Min(batch->send_limit, 2 * batch->nsent);
-	batch->refused_alone = 0;
-	if (known)
+	if (!is_batch_settle_rows(batch, rows, api))
 	{
-		clear_setbacks(run);
+		take_incomplete(run, batch, api);
 		return;
 	}
-	set_trouble(run, "an answer does not account for every row of its request");
-	if (++batch->odd_answers >= MAX_ODD_ANSWERS)
-		give_up(run, batch, api->code, "the answers do not account for this row");
-	else
-		back_off(run, -1);
+	batch->suspects = Max(0, batch->suspects - batch->nsent);
+	batch->send_max = batch->suspects > 0 ? (batch->suspects + 1) / 2 :
+		Min(batch->send_limit, 2 * batch->nsent);
+	batch->parked_alone = 0;
+	clear_setbacks(run);
 }
 
 /*
  * None of the rows was applied, and the answer does not say because of which:
- * halve the request until the culprit stands alone.  Where one row after the
- * other is refused, it is not the rows: park the rest without asking.
+ * halve the request until the culprit stands alone.  Then go on with small
+ * requests that grow.  So a culprit among many good rows costs twice the
+ * logarithm of their number, and one that follows another a single request.
  */
 static void
 take_refusal(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnswer *api)
 {
 	clear_setbacks(run);
-	if (batch->nsent > 1 && batch->refused_alone < MAX_REFUSED_ALONE)
+	if (batch->nsent > 1)
 	{
+		batch->suspects = batch->nsent;
 		batch->send_max = batch->nsent / 2;
+	}
+	else
+	{
+		is_batch_settle_refused(batch, rows, api);
+		batch->suspects = 0;
+	}
+}
+
+/* "status 502: what Iterable says (request 3f2…)"; palloc'ed */
+static char *
+describe_answer(const IsHttpAnswer *answer, const IsApiAnswer *api)
+{
+	return psprintf("Iterable answered with status %d%s%s%s%s%s", answer->status,
+					api->message[0] ? ": " : "", api->message,
+					answer->request_id[0] ? " (request " : "", answer->request_id,
+					answer->request_id[0] ? ")" : "");
+}
+
+/* Nothing was applied, or nobody knows: the same rows again after a pause. */
+static void
+take_failure(IsRun *run, IsBatch *batch, const IsHttpAnswer *answer, const IsApiAnswer *api)
+{
+	bool		answered = answer->outcome == IS_HTTP_ANSWERED;
+
+	if (api->rate_limited)
+		is_pacer_report_429(run->connection->rate_group, run->endpoint,
+							run->connection->rate[run->endpoint]);
+	if (answered)
+		set_trouble(run, "%s", describe_answer(answer, api));
+	else
+		set_trouble(run, "no answer: %s", api->message);
+
+	if (api->kind == IS_ANSWER_UNKNOWN && (answered || answer->too_large) &&
+		++batch->odd_answers >= MAX_ODD_ANSWERS)
+	{
+		give_up(run, batch, api->code, "the answers cannot be understood");
 		return;
 	}
-	is_batch_settle_refused(batch, rows, api);
-	batch->refused_alone++;
+
+	if (answered && api->kind == IS_ANSWER_AGAIN && answer->status >= 500 &&
+		!api->rate_limited)
+	{
+		if (batch->server_errors++ == 0)
+			batch->answered_before = run->answered;
+		if (batch->server_errors >= MAX_SERVER_ERRORS && batch->nsent > 1)
+			batch->send_max = batch->nsent / 2;
+		else if (batch->server_errors >= MAX_SERVER_ERRORS_ALONE ||
+				 (batch->server_errors >= MAX_SERVER_ERRORS &&
+				  run->answered > batch->answered_before))
+		{
+			is_batch_settle_sent(batch, IS_FATE_LATER, api->class, api->code, api->message);
+			clear_trouble(run);
+			return;
+		}
+	}
+	back_off(run, answer->retry_after_ms);
 }
 
 static void
@@ -234,27 +327,15 @@ take_bulk_answer(IsRun *run, IsBatch *batch, IsHttpAnswer *answer)
 	switch (api.kind)
 	{
 		case IS_ANSWER_PER_ROW:
+			run->answered++;
 			settle_per_row(run, batch, rows, &api);
 			break;
 		case IS_ANSWER_AGAIN:
 		case IS_ANSWER_UNKNOWN:
-			if (api.rate_limited)
-				is_pacer_report_429(run->connection->rate_group, run->endpoint,
-									run->connection->rate[run->endpoint]);
-			if (answer->outcome == IS_HTTP_ANSWERED)
-				set_trouble(run, "Iterable answered with status %d%s%s", answer->status,
-							api.message[0] ? ": " : "", api.message);
-			else
-				set_trouble(run, "no answer: %s", api.message);
-			if (answer->status == 200 && ++batch->odd_answers >= MAX_ODD_ANSWERS)
-				give_up(run, batch, api.code, "the answers cannot be understood");
-			else
-				back_off(run, answer->retry_after_ms);
+			take_failure(run, batch, answer, &api);
 			break;
 		case IS_ANSWER_STOP:
-			stop_connection(run, psprintf("Iterable answered with status %d%s%s",
-										  answer->status, api.message[0] ? ": " : "",
-										  api.message));
+			stop_connection(run, describe_answer(answer, &api));
 			break;
 		case IS_ANSWER_SPLIT:
 			if (batch->nsent > 1)
@@ -263,6 +344,7 @@ take_bulk_answer(IsRun *run, IsBatch *batch, IsHttpAnswer *answer)
 				is_batch_settle_sent(batch, IS_FATE_REJECTED, "too_large", api.code, api.message);
 			break;
 		case IS_ANSWER_REJECTED:
+			run->answered++;
 			take_refusal(run, batch, rows, &api);
 			break;
 	}
@@ -297,6 +379,14 @@ take_lookup_answer(IsRun *run, IsBatch *batch, int i, IsHttpAnswer *answer)
 		stop_connection(run, psprintf("Iterable answered with status %d", answer->status));
 	else if (api.kind == IS_ANSWER_REJECTED)
 		is_batch_settle(batch, i, IS_FATE_REJECTED, api.class, api.code, api.message);
+	else if (answer->outcome == IS_HTTP_ANSWERED && !api.rate_limited &&
+			 ++row->lookup_errors >= MAX_LOOKUP_ERRORS)
+	{
+		is_batch_settle(batch, i, IS_FATE_LATER,
+						api.kind == IS_ANSWER_UNKNOWN ? "unknown_outcome" : api.class,
+						api.code, api.message);
+		clear_trouble(run);
+	}
 	else
 	{
 		if (api.rate_limited)

@@ -10,6 +10,7 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "utils/array.h"
@@ -422,6 +423,47 @@ is_state_begin_run(int32 sync_id)
 	return run_id;
 }
 
+/* A list of names as an array; names that are not of this encoding in part. */
+static Datum
+names_array(const List *names)
+{
+	Datum	   *elems = palloc((list_length(names) + 1) * sizeof(Datum));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		char	   *name = pstrdup(lfirst(lc));
+
+		if (GetDatabaseEncoding() != PG_UTF8)
+			for (char *p = name; *p != '\0'; p++)
+				if (IS_HIGHBIT_SET(*p))
+					*p = '?';
+		elems[n++] = CStringGetTextDatum(name);
+	}
+	return PointerGetDatum(construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+#define WITH_NAMES(column, names) \
+	column " = (SELECT pg_catalog.array_agg(f.name) FROM (SELECT DISTINCT u.name " \
+	"FROM pg_catalog.unnest(pg_catalog.array_cat(" column ", " names ")) AS u (name) " \
+	"ORDER BY u.name LIMIT 1000) AS f)"
+
+static void
+note_fields(int64 run_id, const List *created, const List *filtered)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_run SET " WITH_NAMES("created_fields", "$2") ", "
+		WITH_NAMES("filtered_fields", "$3") " WHERE run_id OPERATOR(pg_catalog.=) $1",
+		3, INT8OID, TEXTARRAYOID, TEXTARRAYOID
+	);
+	Datum		values[3] = {
+		Int64GetDatum(run_id), names_array(created), names_array(filtered)
+	};
+
+	run_update(&query, values, NULL);
+}
+
 void
 is_state_count(int64 run_id, const IsRunCounts *counts)
 {
@@ -451,6 +493,8 @@ is_state_count(int64 run_id, const IsRunCounts *counts)
 	};
 
 	run_update(&query, values, NULL);
+	if (counts->created_fields != NIL || counts->filtered_fields != NIL)
+		note_fields(run_id, counts->created_fields, counts->filtered_fields);
 }
 
 void

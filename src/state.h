@@ -67,6 +67,8 @@ typedef struct IsSyncState
 /* What a piece of work adds to its run. */
 typedef struct IsRunCounts
 {
+	List	   *created_fields; /* names, of char *, in UTF-8 */
+	List	   *filtered_fields;
 	int64		keys_seen;
 	int64		accepted;
 	int64		rejected;

@@ -73,6 +73,10 @@ sub fail_rows
 	return;
 }
 
+# This one takes its time, so it is looked at last.
+scene('huge')->script({ times => 0, status => 200, body => 'x' x 9_000_000 });
+insert('huge', 1);
+
 #
 # What a failure shows
 #
@@ -150,6 +154,143 @@ is(sql(q{SELECT iterable_discard_failures('back')}), '1', 'the failure is discar
 sql(q{UPDATE back SET v = '1'});
 synced($node, 'back', 'it goes back');
 is(join(' ', map { $_->{dataFields}{v} } $back->users), '1', 'and is sent');
+
+#
+# Rows that Iterable has an internal error with: they wait for their own sake
+#
+my %at_once = (headers => { 'Retry-After' => '0' });
+my $poison = scene('poison');
+$poison->script(
+	{ status => 500, body => { code => 'GenericError', msg => 'x' }, times => 4, %at_once },
+	{ action => 'apply' },
+	{ status => 500, body => { code => 'GenericError', msg => 'x' }, times => 2, %at_once },
+	{ action => 'apply' });
+insert('poison', 1 .. 4);
+synced($node, 'poison', 'a row with an internal error is put off', 1);
+is(failures('poison'), '3 ServerError later', 'as a failure that is tried again');
+is(accepted('poison'), '1 2 4', 'it holds up no other');
+is(sql(q{SELECT state FROM iterable.sync_status WHERE sync = 'poison'}), 'enabled', 'nor the sync');
+cmp_ok(sql(q{SELECT extract(epoch FROM next_at - last_at) FROM iterable.failure WHERE sync = 'poison'}),
+	'==', 30, 'in half a minute');
+sql(q{SELECT iterable_retry_failures('poison')});
+synced($node, 'poison', 'it is accepted later');
+
+# So in an outage, but not before long; and more often, then less often, then
+# not at all.
+my $outage = scene('outage');
+$outage->script({ status => 503, body => 'oops', times => 12, %at_once });
+insert('outage', 1);
+synced($node, 'outage', 'after a long outage a row is put off', 1);
+is(scalar($outage->requests), 12, 'after a dozen tries');
+$outage->script({ status => 503, body => 'oops', times => 12, %at_once });
+sql(q{SELECT iterable_retry_failures('outage')});
+synced($node, 'outage', 'an outage again', 1);
+cmp_ok(sql(q{SELECT extract(epoch FROM next_at - last_at) FROM iterable.failure WHERE sync = 'outage'}),
+	'==', 60, 'the second try comes after a minute');
+sql(q{UPDATE iterable.sync_failure SET attempts = 11 FROM iterable.sync s WHERE s.sync_id = sync_failure.sync_id AND s.name = 'outage'});
+$outage->script({ status => 503, body => 'oops', times => 12, %at_once });
+sql(q{SELECT iterable_retry_failures('outage')});
+synced($node, 'outage', 'and again', 1);
+is(failures('outage'), '1 ServerError', 'in the end it waits for a person');
+$outage->script({ status => 503, body => 'oops', times => 12, %at_once });
+sql(q{UPDATE outage SET v = '2'});
+synced($node, 'outage', 'or for a change', 1);
+is(failures('outage'), '1 ServerError later', 'which begins anew');
+
+# The same of look-ups
+my $looked = scene('looked');
+sql(q{SELECT iterable_update_sync('looked', mode => 'update', apply => 'updates_only')});
+$looked->seed({ email => email(1) }, { email => email(2) });
+$looked->script({ path => '/api/users/canary-person-2', status => 500, body => 'oops', times => 6, %at_once });
+insert('looked', 1, 2);
+synced($node, 'looked', 'a look-up that fails puts its row off', 1);
+is(failures('looked'), '2 ServerError later', 'its row');
+is(accepted('looked'), '1', 'and no other');
+
+#
+# Failures that are counted and not named: the rows are found
+#
+scene('hidden', object => 'event')->seed(map { { email => email($_) } } 1 .. 8);
+sql("INSERT INTO hidden SELECT i, 'canary-person-' || i || '\@example.com', (CASE WHEN i IN (2, 7) THEN '1e30' ELSE '1.5' END)::jsonb FROM generate_series(1, 8) i");
+synced($node, 'hidden', 'unnamed failures are told apart', 2);
+is(failures('hidden'), '2 failedUpdates, 7 failedUpdates', 'both of them');
+is(accepted('hidden'), '1 3 4 5 6 8', 'the others are accepted');
+
+my $absurd = scene('absurd');
+$absurd->script({ times => 0, status => 200, body => { successCount => 1, failCount => 1, failedUpdates => {} } });
+insert('absurd', 1 .. 40);
+synced($node, 'absurd', 'answers that make no sense park rows', 40);
+is( sql(q{SELECT count(*) FROM iterable.failure WHERE sync = 'absurd' AND class = 'unknown_outcome' AND next_at IS NULL}),
+	'40', 'all of them, as unknown');
+cmp_ok(scalar($absurd->requests), '<=', 12, 'it does not take a request for each');
+
+#
+# Refused requests that name nobody: the culprits are found by halves
+#
+my $limit = scene('limited');
+insert('limited', 0);
+synced($node, 'limited');
+$limit->config({ fieldLimit => 1 });
+sql(q{INSERT INTO limited SELECT i, 'user' || i || '@example.com', '1', CASE WHEN i IN (137, 900) THEN 'x' END FROM generate_series(1, 1000) i});
+synced($node, 'limited', 'a limit of fields is met', 2);
+is(failures('limited'), '137 UniqueFieldsLimitExceeded, 900 UniqueFieldsLimitExceeded', 'only the rows that would pass it are failures');
+is(sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'limited' AND state = 'accepted'}), '999', 'the others are accepted');
+cmp_ok(scalar($limit->requests), '<=', 2 + 2 * 20, 'by at most 2 log2(1000) more requests for each');
+
+#
+# Values of the wrong type, in rows that the answers let find
+#
+my $types = scene('types');
+sql(q{INSERT INTO types VALUES (0, 'user0@example.com', '{"n": 1, "b": true}', '2024-01-02')});
+synced($node, 'types');
+sql(q{INSERT INTO types SELECT i, 'user' || i || '@example.com', CASE
+	WHEN i % 100 = 1 THEN '{"n": "red"}' WHEN i % 100 = 2 THEN '{"n": 1.5}' WHEN i % 100 = 3 THEN '{"b": 7}'
+	ELSE '{"n": 2, "b": false}' END::jsonb, CASE WHEN i % 100 = 4 THEN 'tomorrow' ELSE '2024-01-03' END
+	FROM generate_series(1, 1000) i});
+synced($node, 'types', 'many type clashes are dealt with', 40);
+is( sql(q{SELECT string_agg(DISTINCT key::int % 100 || ' ' || class || ': ' || message, E'\n') FROM iterable.failure WHERE sync = 'types'}),
+	join("\n", map { "$_ RequestFieldsTypesMismatched: wrong type of " . (qw(- v.n v.n v.b extra))[$_] . ' which is ' . (qw(- long long boolean date))[$_] } 1 .. 4),
+	'the culprits are failures, with the field');
+cmp_ok(scalar($types->requests), '<=', 6, 'found in few requests');
+
+#
+# Fields that Iterable does not take over
+#
+my $filtered = scene('filtered', createNewFields => JSON::PP::false);
+insert('filtered', 1);
+synced($node, 'filtered', 'a row with an unknown field is accepted');
+is( sql(q{SELECT array_agg(DISTINCT f) FROM iterable.run, unnest(filtered_fields) f WHERE sync = 'filtered'}),
+	'{v}', 'the run tells that the field was dropped');
+is( sql(q{SELECT state, warning, what_to_do FROM iterable.sync_status WHERE sync = 'filtered'}),
+	'enabled|Iterable has dropped mapped fields in the last 24 hours: v|Create the fields in the project, set create_new_fields to always, or drop the mappings.',
+	'and the status warns');
+sql(q{SELECT iterable_update_sync('filtered', create_new_fields => 'always', apply => 'updates_only')});
+insert('filtered', 2);
+synced($node, 'filtered', 'when it may create fields');
+is( sql(q{SELECT array_agg(DISTINCT f) FROM iterable.run, unnest(created_fields) f WHERE sync = 'filtered'}),
+	'{v}', 'the run tells that as well');
+is(sql(q{SELECT warning FROM iterable.sync_status WHERE sync = 'types'}), '', 'no warning without a reason');
+
+#
+# Other answers
+#
+my $plain = scene('plain');
+$plain->script(
+	{ status => 429, body => 'Too Many Requests', headers => { 'Retry-After' => '0', 'Content-Type' => 'text/plain' } },
+	{ status => 400, body => { code => 'Success', msg => 'error.lists.invalidListId(9)' } });
+insert('plain', 1);
+synced($node, 'plain', 'a 429 in plain text, and a 400 that says Success', 1);
+is(failures('plain'), '1 Rejected', 'one is tried again, the other a failure');
+$plain->script({ status => 404, body => '<html><title>Action not found</title></html>' });
+insert('plain', 2);
+wait_until(sub { sql(q{SELECT reason FROM iterable.sync_status WHERE sync = 'plain'}) =~
+	/^connection is stopped: Iterable answered with status 404: there is no such endpoint/ }, 'a 404 stops the connection');
+is(failures('plain'), '1 Rejected', 'and is no failure of a row');
+
+# An answer of more than eight megabytes, for ever
+wait_until(sub { failures('huge') ne '' }, 'too large an answer: rows are parked in the end', 60);
+is(failures('huge'), '1 unknown_outcome', 'as unknown');
+is(scalar($emulator{huge}->requests), 5, 'after five tries');
 
 #
 # What is nobody's business
