@@ -488,3 +488,58 @@ is_batch_release(IsBatch *batch, HTAB *claims)
 		(void) hash_search(claims, claim, HASH_REMOVE, NULL);
 	batch->holds_claims = false;
 }
+
+/* ----------------------------------------------------------------
+ * Known keys
+ * ----------------------------------------------------------------
+ */
+
+#define MAX_KNOWN_KEYS 100000
+
+/* Two hashes: of keys that collided, one would pass for known. */
+typedef struct KnownKey
+{
+	uint64		hash[2];
+} KnownKey;
+
+static KnownKey
+known_key(const IsRow *row)
+{
+	const unsigned char *key = (const unsigned char *) row->key;
+	int			len = (int) strlen(row->key);
+
+	return (KnownKey) {{hash_bytes_extended(key, len, 4), hash_bytes_extended(key, len, 5)}};
+}
+
+HTAB *
+is_batch_known_create(void)
+{
+	HASHCTL		ctl = {
+		.keysize = sizeof(KnownKey),
+		.entrysize = sizeof(KnownKey),
+		.hcxt = CurrentMemoryContext
+	};
+
+	return hash_create("iterable_sync known keys", 1024, &ctl,
+					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+void
+is_batch_enter_known(const IsBatch *batch, HTAB *known)
+{
+	for (int i = 0; i < batch->nrows && hash_get_num_entries(known) < MAX_KNOWN_KEYS; i++)
+	{
+		KnownKey	key = known_key(&batch->rows[i].row);
+
+		if (batch->rows[i].fate != IS_FATE_UNSURE)
+			(void) hash_search(known, &key, HASH_ENTER, NULL);
+	}
+}
+
+bool
+is_batch_is_known(HTAB *known, const IsRow *row)
+{
+	KnownKey	key = known_key(row);
+
+	return hash_search(known, &key, HASH_FIND, NULL) != NULL;
+}

@@ -144,4 +144,13 @@ extern bool is_batch_taken(const IsBatch *filling, HTAB *claims,
 extern void is_batch_claim(IsBatch *batch, HTAB *claims);
 extern void is_batch_release(IsBatch *batch, HTAB *claims);
 
+/*
+ * Of a resumed window: keys whose fate has been recorded since, so that what
+ * Iterable has of them is known again.  There is a bound; beyond it keys stay
+ * unknown, and are sent once more if they come again.
+ */
+extern HTAB *is_batch_known_create(void);
+extern void is_batch_enter_known(const IsBatch *batch, HTAB *known);
+extern bool is_batch_is_known(HTAB *known, const IsRow *row);
+
 #endif							/* IS_BATCH_H */

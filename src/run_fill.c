@@ -214,7 +214,7 @@ fill_from_chunk(IsRun *run)
 		IsDecision	decision;
 		IsCircumstances circumstances = {
 			.update_only = run->connection->update_only,
-			.resumed = run->resumed,
+			.resumed = run->known && !is_batch_is_known(run->known, row),
 			.updated = chunk->updated[i],
 			.forced = chunk->forced[i],
 			.compared = !is_render_is_captured(run->renderer),

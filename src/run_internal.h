@@ -59,7 +59,8 @@ struct IsRun
 	MemoryContext state_context;
 	IsWindow   *window;			/* NULL: none is open */
 	bool		window_read;	/* to its end */
-	bool		resumed;		/* an earlier run left it open */
+	HTAB	   *known;			/* if an earlier run left it open: keys of which
+								 * there is a verdict since */
 	bool		look_at_all;	/* it has changes without a key, or of rows that
 								 * are to be found again */
 	bool		compare_later;	/* after a scan of a part of the rows */

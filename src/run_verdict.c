@@ -116,6 +116,8 @@ is_run_record(IsRun *run, IsBatch *batch)
 	{
 		batch->closed = true;
 		is_batch_release(batch, run->claims);
+		if (run->known)
+			is_batch_enter_known(batch, run->known);
 	}
 	while (nfinished-- > 0)
 	{

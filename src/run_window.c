@@ -96,6 +96,7 @@ is_run_start_window(IsRun *run)
 	MemoryContext old;
 	bool		captured;
 	bool		asked;
+	bool		resumed;
 
 	is_txn_begin();
 	reload_state(run);
@@ -108,8 +109,8 @@ is_run_start_window(IsRun *run)
 		is_run_load_definition(run);
 
 	captured = is_render_is_captured(run->renderer);
-	run->resumed = state->window_end != NULL;
-	if (!run->resumed)
+	resumed = state->window_end != NULL;
+	if (!resumed)
 	{
 		/* comparing finds them by itself */
 		if (captured && state->next_retry_at <= GetCurrentTimestamp())
@@ -175,6 +176,7 @@ is_run_start_window(IsRun *run)
 	run->window = is_change_log_open_window(state->source_id, run->sync_id,
 											state->position, state->window_end,
 											state->done.seq, state->done.offset);
+	run->known = resumed ? is_batch_known_create() : NULL;
 	MemoryContextSwitchTo(old);
 	is_txn_commit();
 	run->window_read = false;
@@ -210,6 +212,9 @@ is_run_finish_window(IsRun *run)
 		is_run_end(run);
 	is_change_log_close_window(run->window);
 	run->window = NULL;
+	if (run->known)
+		hash_destroy(run->known);
+	run->known = NULL;
 }
 
 int64

@@ -142,6 +142,25 @@ sql(q{SELECT pg_terminate_backend(} . worker() . q{, 5000)});
 synced($node, 'people', 'after the end of the worker everything arrives');
 is(fields_of('p1@example.com')->{state}, 'A', 'Iterable has A again');
 
+### A key that comes twice in a window that is resumed
+
+sql(q{INSERT INTO people SELECT i, 'p' || i || '@example.com', 'A' FROM generate_series(1001, 1150) i});
+synced($node, 'people', 'more rows are accepted');
+$emulator->script({ path => $users_path, action => 'hang' });
+sql(q{UPDATE people SET state = 'B' WHERE id = 2});
+hangs('a request hangs');
+sql(q{UPDATE people SET state = 'B' WHERE id = 1});
+sql(q{UPDATE people SET state = 'B' WHERE id > 1000});
+sql(q{UPDATE people SET n = n + 1 WHERE id = 1});
+remember_requests();
+$emulator->script({ path => $users_path }, { path => $users_path, action => 'apply_then_hang' });
+$emulator->release;
+hangs('the next window is under way');
+sql(q{SELECT pg_terminate_backend(} . worker() . q{, 5000)});
+synced($node, 'people', 'everything arrives');
+is(scalar(grep { $_->{body} =~ /"p1\@example\.com"/ } requests_to($users_path)), 2,
+	'the row was sent again, since nobody knew of the first time, and only once');
+
 ### A window of several requests, the first of which hangs
 
 remember_requests();
@@ -322,7 +341,7 @@ my %people = map { split /\|/ } split /\n/, sql('SELECT email, n FROM people');
 my %there = map { $_->{email} => $_->{dataFields}{n} }
   grep { exists $_->{dataFields}{n} } $emulator->users;
 is_deeply(\%there, \%people, 'Iterable has every user as the table has it');
-cmp_ok(scalar(keys %people), '>', 100, 'and there was a load');
+cmp_ok(scalar(keys %people), '>', 250, 'and there was a load');
 my %orders = map { $_ => 1 }
   split /\n/, sql(q{SELECT id || ' ' || email || ' ' || total FROM orders});
 my %placed;
