@@ -133,6 +133,14 @@ control_script(Request *request, const Document *document)
 }
 
 static void
+control_end_script(Request *request, const Document *document)
+{
+	(void) document;
+	script_reset();
+	answer_ok(request);
+}
+
+static void
 control_release(Request *request, const Document *document)
 {
 	size_t		released = http_release_hanging();
@@ -182,6 +190,7 @@ static const struct
 	{"GET", "/control/events", control_events},
 	{"GET", "/control/requests", control_requests},
 	{"POST", "/control/script", control_script},
+	{"DELETE", "/control/script", control_end_script},
 	{"POST", "/control/release", control_release},
 	{"POST", "/control/seed", control_seed},
 };

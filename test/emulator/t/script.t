@@ -38,6 +38,9 @@ is($emulator->stats->{scriptLeft}, 0, 'none are left');
 
 script({ status => 502, times => 0 });
 is($emulator->post($users, $one)->{status}, 502, 'for ever') for 1 .. 3;
+is($emulator->request('DELETE', '/control/script')->{status}, 200, 'or until it is deleted');
+is($emulator->post($users, $one)->{status}, 200, 'then nothing is left of it');
+is(stored(), 1, 'and users stay');
 
 script({ action => 'drop' });
 is($emulator->post($users, $one)->{status}, 599, 'drop: no answer');

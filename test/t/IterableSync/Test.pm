@@ -90,7 +90,7 @@ Methods of an emulator:
 
 Where it is, and the first key that it knows.
 
-=item seed(@users), script(@steps), config(\%settings), reset(\%settings), release()
+=item seed(@users), script(@steps), end_script(), config(\%settings), reset(\%settings), release()
 
 Its control calls; see its README.  reset keeps the key and project type it
 was started with.  seed takes users as objects, or one object with the member
@@ -381,6 +381,7 @@ sub post
 }
 
 sub config { return $_[0]->post('/control/config', $_[1]); }
+sub end_script { return $_[0]->call('DELETE', '/control/script'); }
 sub release { return $_[0]->post('/control/release'); }
 sub stats { return $_[0]->get('/control/stats'); }
 sub users { return @{ $_[0]->get('/control/users') }; }
