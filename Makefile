@@ -1,6 +1,6 @@
 # iterable_sync: sync rows to Iterable from inside PostgreSQL
 
-TASKS = demo check check-client check-versions reference bench
+TASKS = demo check check-client check-mutants check-versions soak reference bench
 
 ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
 # These targets install what they need (Debian packages), work on a
@@ -18,6 +18,14 @@ check:
 # Iterable's official client, from npm, against the emulator
 check-client:
 	@test/client.sh
+
+# the checker of faults and deaths at random: for long, and with rules of the
+# engine taken out, which it must notice
+soak:
+	@test/check.sh soak
+
+check-mutants:
+	@test/model/mutants.sh
 
 # PostgreSQL 15, 17 and 18 in root file systems made by debootstrap
 check-versions:

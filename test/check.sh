@@ -1,7 +1,8 @@
 #!/bin/bash
 # Every tier of tests; ends with one line, "N passed, N failed".
 #
-# usage: test/check.sh [tier ...]   tiers: regress isolation tap unit emulator exports reference
+# usage: test/check.sh [tier ...]   tiers: regress isolation tap unit emulator exports reference;
+#                                   model soak
 source "$(dirname "$0")/lib.sh"
 
 passed=0
@@ -52,13 +53,9 @@ tier_isolation()
 }
 
 # One line of totals from TAP::Harness; the harness counts every assertion.
-tier_tap()
+run_tap()
 {
-	say "TAP: worker, launcher and server against the emulator"
 	local jobs=${ITERABLE_SYNC_JOBS:-2}
-
-	# the last ones are the longest, and must not run alone at the end
-	local files=${ITERABLE_SYNC_TAP:-$(cd "$tree" && ls -r test/t/*.pl)}
 
 	# what a test that dies leaves in its TMPDIR goes with the rest
 	as_postgres mkdir -p "$work/tap/log" "$work/tmp"
@@ -67,7 +64,7 @@ tier_tap()
 		TMPDIR="$work/tmp" TESTDATADIR="$work/tap" TESTLOGDIR="$work/tap/log" TESTDIR="$work/tap" \
 		ITERABLE_EMULATOR="$tree/test/emulator/iterable_emulator" \
 		ITERABLE_SYNC_TREE="$tree" \
-		perl test/harness.pl "$jobs" $files) >"$work/tap.log" 2>&1 || true
+		perl test/harness.pl "$jobs" "$@") >"$work/tap.log" 2>&1 || true
 	local line
 	line=$(grep -E '^TOTAL [0-9]+ [0-9]+$' "$work/tap.log" | tail -1 || true)
 	if [ -z "$line" ]; then
@@ -80,6 +77,35 @@ tier_tap()
 	add "$2" "$3"
 	[ "$3" -eq 0 ] || cat "$work/tap.log"
 	say "   $2 passed, $3 failed"
+}
+
+tier_tap()
+{
+	say "TAP: worker, launcher and server against the emulator"
+	# the last ones are the longest, and must not run alone at the end
+	# shellcheck disable=SC2046
+	run_tap ${ITERABLE_SYNC_TAP:-test/model/model.pl $(cd "$tree" && ls -r test/t/*.pl)}
+}
+
+tier_model()
+{
+	say "model: faults and deaths at random"
+	run_tap test/model/model.pl
+}
+
+# The model with one seed after the other, until one fails or time is up.
+tier_soak()
+{
+	local seed=${ITERABLE_SYNC_MODEL_SEED:-$(date +%s)}
+	local end=$((SECONDS + ${ITERABLE_SYNC_SOAK_TIME:-1800}))
+
+	export ITERABLE_SYNC_MODEL_TIME=${ITERABLE_SYNC_MODEL_TIME:-120}
+	while [ "$failed" -eq 0 ] && [ $SECONDS -lt $end ]; do
+		say "soak: seed $seed"
+		export ITERABLE_SYNC_MODEL_SEED=$seed
+		run_tap test/model/model.pl
+		seed=$((seed + 1))
+	done
 }
 
 # cmocka prints "[  PASSED  ] N test(s)." and the same for FAILED, a program.

@@ -1,0 +1,118 @@
+-- What the emulator was asked and has, beside what the history says; each view
+-- below shows what must not be.
+
+CREATE TABLE model.request (
+	n bigint PRIMARY KEY, at double precision, ended double precision, event bool, status int, action text,
+	rows int, accepted int, body text);
+CREATE TABLE model.interruption (since double precision, until double precision);
+CREATE TABLE model.there (event bool, doc jsonb);
+
+-- one row of a request; "taken": Iterable has surely accepted it, "doubtful":
+-- so that it must be asked again
+CREATE TABLE model.sent (
+	n bigint, at double precision, ended double precision, taken bool, doubtful bool,
+	source text, id int, ver int, token text, flip int, note text, who text);
+CREATE INDEX ON model.sent (source, id, n);
+CREATE INDEX ON model.sent (who, n);
+
+CREATE FUNCTION model.is_json(t text) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	RETURN t::jsonb IS NOT NULL;
+EXCEPTION WHEN OTHERS THEN
+	RETURN false;
+END
+$$;
+
+CREATE FUNCTION model.source_of(email text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN lower(substring(email from '^[A-Za-z]+'));
+
+CREATE FUNCTION model.understand(since bigint) RETURNS void LANGUAGE sql AS $$
+	INSERT INTO model.sent
+	SELECT n, at, ended,
+		status = 200 AND accepted = rows AND coalesce(action, 'apply') IN ('apply', 'slow', 'close'),
+		status IS NULL OR status IN (408, 429, 500, 502, 503, 504) OR action IN ('truncate', 'garbage'),
+		model.source_of(u ->> 'email'), (f ->> 'row')::int, (f ->> 'ver')::int, f ->> 'token', (f ->> 'flip')::int, f ->> 'note',
+		CASE WHEN event THEN u ->> 'id' ELSE lower(u ->> 'email') END
+	FROM model.request
+	CROSS JOIN LATERAL jsonb_array_elements(body::jsonb -> CASE WHEN event THEN 'events' ELSE 'users' END) AS u
+	CROSS JOIN LATERAL (SELECT u -> 'dataFields') AS x (f)
+	WHERE n > since AND model.is_json(body)
+$$;
+
+-- a process that knew what was under way has gone, or a run began anew, between
+CREATE FUNCTION model.interrupted(from_time double precision, to_time double precision) RETURNS bool LANGUAGE sql STABLE
+RETURN EXISTS (SELECT FROM model.interruption WHERE from_time <= until AND to_time >= since);
+
+CREATE VIEW model.tables AS
+	SELECT 'person' AS source, p.* FROM person p UNION ALL SELECT 'account', a.* FROM account a
+	UNION ALL SELECT 'visit', v.* FROM visit v UNION ALL SELECT 'toggle', t.* FROM toggle t;
+
+-- the state that a transaction left behind
+CREATE VIEW model.committed AS
+	SELECT DISTINCT ON (source, id, xid) * FROM model.history ORDER BY source, id, xid, ver DESC;
+CREATE VIEW model.latest AS
+	SELECT DISTINCT ON (source, id) * FROM model.history ORDER BY source, id, ver DESC;
+
+CREATE VIEW model.follows AS
+	SELECT s.*, lag(n) OVER w AS n1, lag(at) OVER w AS at1, lag(ver) OVER w AS ver1, lag(flip) OVER w AS flip1,
+		lag(taken) OVER w AS taken1, lag(doubtful) OVER w AS doubtful1
+	FROM model.sent s WINDOW w AS (PARTITION BY source, id ORDER BY n);
+
+-- ----------------------------------------------------------------
+-- What must not be
+-- ----------------------------------------------------------------
+
+CREATE VIEW model."a request that is not understood" AS
+	SELECT n, action, rows, count(s.n) FROM model.request LEFT JOIN model.sent s USING (n)
+	WHERE model.is_json(body) GROUP BY n
+	HAVING count(s.n) = 0 OR count(*) FILTER (WHERE s.id IS NULL OR s.source IS NULL) > 0 OR rows > count(s.n);
+
+CREATE VIEW model."a state that was sent and never committed, or undone by a crash" AS
+	SELECT s.* FROM model.sent s WHERE source <> 'toggle' AND NOT EXISTS (
+		SELECT FROM model.committed c WHERE c.present AND c.source = s.source AND c.id = s.id AND c.ver = s.ver
+		AND (c.token, c.flip) = (s.token, s.flip) AND c.note IS NOT DISTINCT FROM s.note);
+
+CREATE VIEW model."an older version after a newer one" AS
+	SELECT * FROM model.follows WHERE ver < ver1;
+
+-- who has gone is not seen to have gone at once
+CREATE VIEW model."a user or an event in two requests at once" AS
+	SELECT * FROM (SELECT n, at, source, id, who, lag(n) OVER w AS n1,
+			max(ended) OVER (PARTITION BY who ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS ended1,
+			lag(at) OVER w AS at1
+		FROM (SELECT DISTINCT ON (who, n) * FROM model.sent) s WINDOW w AS (PARTITION BY who ORDER BY n)) x
+	WHERE ended1 - at > 0.02 AND NOT model.interrupted(at1, at);
+
+CREATE VIEW model."something newer before an unknown outcome was asked again" AS
+	SELECT * FROM model.follows WHERE doubtful1 AND ver <> ver1 AND NOT model.interrupted(at1, at);
+
+CREATE VIEW model."a row that was sent again as it was accepted" AS
+	SELECT * FROM model.follows WHERE taken1 AND ver IS NOT DISTINCT FROM ver1 AND flip = flip1
+		AND NOT model.interrupted(at1, at);
+
+CREATE VIEW model."a row that Iterable has otherwise than the table" AS
+	SELECT t.source, t.id, t.ver, t.token, t.flip, t.note, h.doc FROM model.tables t
+	LEFT JOIN model.there h ON h.event = (t.source = 'visit') AND lower(h.doc ->> 'email') = lower(t.email)
+		AND (NOT h.event OR (h.doc #>> '{dataFields,row}')::int = t.id)
+	WHERE t.email LIKE '%@%' AND h.doc -> 'dataFields' IS DISTINCT FROM
+		jsonb_strip_nulls(CASE WHEN t.source = 'toggle' THEN jsonb_build_object('row', t.id, 'flip', t.flip)
+			ELSE jsonb_build_object('row', t.id, 'ver', t.ver, 'token', t.token, 'flip', t.flip, 'note', t.note) END)
+	-- of two rows of one user, either may have been the last
+	AND NOT (t.source = 'person' AND t.id BETWEEN 31 AND 40 AND EXISTS (
+		SELECT FROM person o WHERE lower(o.email) = lower(t.email) AND o.id = (h.doc #>> '{dataFields,row}')::int
+			AND o.id <> t.id AND (o.ver, o.token, o.flip) = ((h.doc #>> '{dataFields,ver}')::int,
+			h.doc #>> '{dataFields,token}', (h.doc #>> '{dataFields,flip}')::int)));
+
+CREATE VIEW model."an event that is there twice" AS
+	SELECT doc #>> '{dataFields,row}' AS row, count(*) FROM model.there WHERE event GROUP BY 1 HAVING count(*) > 1;
+
+-- of a row that changes back, "unchanged" leaves no trace
+CREATE VIEW model."a change without a verdict after it" AS
+	SELECT l.*, d.state, d.at AS recorded_at FROM model.latest l
+	LEFT JOIN iterable.delivery d ON d.sync = l.source AND d.key = l.id::text
+	LEFT JOIN iterable.failure f ON f.sync = l.source AND f.key = l.id::text
+	WHERE CASE WHEN l.present THEN f.key IS NULL AND (d.state IS DISTINCT FROM 'accepted' OR d.at < l.at AND l.source <> 'toggle')
+		ELSE f.key IS NOT NULL OR d.state = 'accepted' END;
+
+CREATE VIEW model."a failure that nothing explains" AS
+	SELECT * FROM iterable.failure WHERE NOT (sync = 'person' AND key::int BETWEEN 41 AND 44 AND class = 'bad_email');
