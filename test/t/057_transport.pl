@@ -74,7 +74,7 @@ openssl("ca -batch -config $dir/ca.conf -cert $dir/ca.pem -keyfile $dir/ca.key -
 
 my @children;
 
-# Start a program; it ends with the test.
+# Start a program; it ends with the test, also if that is killed.
 sub start_program
 {
 	my ($log, @command) = @_;
@@ -85,7 +85,7 @@ sub start_program
 		open(STDIN, '<', '/dev/null');
 		open(STDOUT, '>', "$dir/$log.out");
 		open(STDERR, '>', "$dir/$log.err");
-		exec(@command) or POSIX::_exit(127);
+		exec('setpriv', '--pdeathsig', 'KILL', @command) or POSIX::_exit(127);
 	}
 	push @children, $pid;
 	return;
@@ -153,9 +153,9 @@ my %peer = (
 		my ($socket) = @_;
 
 		syswrite($socket, forward(read_request($socket)));
-		sleep(600);
+		sleep(60);
 	},
-	unread => sub { sleep(600); },
+	unread => sub { sleep(60); },
 	trickle => sub
 	{
 		my ($socket) = @_;

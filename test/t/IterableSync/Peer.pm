@@ -15,7 +15,7 @@ IterableSync::Peer - servers that break the rules of TCP or HTTP
 =head1 DESCRIPTION
 
 Each connection to a peer is given to the code in a process of its own, which
-ends when the code returns.  All end with the test.
+ends when the code returns.  All end with the test, also if that is killed.
 
 Functions for such code, exported:
 
@@ -55,7 +55,7 @@ sub new
 {
 	my ($class, $code, %options) = @_;
 	my $listener = IO::Socket::INET->new(
-		LocalAddr => '127.0.0.1', Listen => 32, Proto => 'tcp', ReuseAddr => 1)
+		LocalAddr => '127.0.0.1', Listen => 32, Proto => 'tcp', ReuseAddr => 1, Timeout => 1)
 	  or die "could not listen: $!";
 	pipe(my $read, my $write) or die "could not make a pipe: $!";
 	my $self = bless { port => $listener->sockport, owner => $$, count => 0, read => $read }, $class;
@@ -67,12 +67,15 @@ sub new
 		setpgrp(0, 0);
 		$SIG{CHLD} = 'IGNORE';
 		$SIG{PIPE} = 'IGNORE';
-		while (my $socket = $listener->accept)
+		while (getppid() == $self->{owner})
 		{
+			my $socket = $listener->accept // next;
+
 			syswrite($write, 'c');
 			my $child = fork() // POSIX::_exit(1);
 
 			next if $child != 0;
+			alarm(120);
 			$socket->autoflush(1);
 			eval { $code->($socket) };
 			close($socket);
