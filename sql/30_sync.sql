@@ -113,6 +113,7 @@ CREATE TABLE iterable.sync_scan (
 	reading boolean NOT NULL,
 	checking boolean NOT NULL,
 	reason text NOT NULL,
+	again text,
 	phase "char" NOT NULL DEFAULT 'w',
 	requested_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	started_at timestamptz,
@@ -131,6 +132,7 @@ COMMENT ON COLUMN iterable.sync_scan.fence IS 'what is visible here must have it
 COMMENT ON COLUMN iterable.sync_scan.kind IS 'b a backfill: also what has failed, r comparing as a part of each run of a sync whose source is not captured, s noting what is there, to send nothing of it';
 COMMENT ON COLUMN iterable.sync_scan.reading IS 'the rows (for which condition is true) are looked at';
 COMMENT ON COLUMN iterable.sync_scan.checking IS 'it is looked for deliveries whose rows are gone';
+COMMENT ON COLUMN iterable.sync_scan.again IS 'why another scan, of all rows, follows when this one is done; null: none does';
 COMMENT ON COLUMN iterable.sync_scan.phase IS 'w waiting, r reading the rows, c checking the deliveries; of a source that is not captured also f feeding what is staged into the change log, d waiting until that has its verdicts';
 COMMENT ON COLUMN iterable.sync_scan.after_key IS 'last key of the phase that is done';
 

@@ -50,6 +50,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "capture_error.h"
 #include "change_log.h"
 #include "compat.h"
 #include "iterable_sync.h"
@@ -221,6 +222,28 @@ forget_flushed(CaptureBuffer *buffer)
 	buffer->last = buffer->len;
 }
 
+/* A row of the log, to be. */
+typedef struct LogRow
+{
+	int32		source_id;
+	const char *ops;
+	int			nops;
+	ArrayType  *keys;
+	int			n;
+} LogRow;
+
+static void
+append_row(void *arg)
+{
+	LogRow	   *row = arg;
+	bool		read_only = XactReadOnly;
+
+	/* A transaction may become read only after it has written. */
+	XactReadOnly = false;
+	is_change_log_append(row->source_id, 0, row->ops, row->nops, row->keys, row->n);
+	XactReadOnly = read_only;
+}
+
 static void
 flush_buffer(CaptureBuffer *buffer)
 {
@@ -230,7 +253,7 @@ flush_buffer(CaptureBuffer *buffer)
 	int			nops = 1;
 	ArrayType  *keys;
 	Size		array_size = ARR_OVERHEAD_NONULLS(1) + len;
-	bool		read_only = XactReadOnly;
+	LogRow		row;
 
 	if (n == 0)
 		return;
@@ -251,10 +274,9 @@ flush_buffer(CaptureBuffer *buffer)
 			break;
 		}
 
-	/* A transaction may become read only after it has written. */
-	XactReadOnly = false;
-	is_change_log_append(buffer->source_id, 0, ops, nops, keys, n);
-	XactReadOnly = read_only;
+	row = (LogRow) {buffer->source_id, ops, nops, keys, n};
+	if (!is_capture_error_has(buffer->source_id))
+		(void) is_capture_error_try(buffer->source_id, append_row, &row);
 	pfree(keys);
 
 	/* An outer level's record is in order: only the current one may flush. */
@@ -271,6 +293,8 @@ append_key(CaptureBuffer *buffer, char op, const char *key, Size key_len)
 	Size		aligned = INTALIGN(element);
 
 	captured = true;
+	if (is_capture_error_has(buffer->source_id))
+		return;
 	buffer->truncated_in = InvalidSubTransactionId;
 	(void) current_level(buffer);
 
@@ -319,7 +343,7 @@ append_keyless(int32 source_id, char op)
 	CaptureBuffer *buffer = get_buffer(source_id);
 	SubTransactionId *logged_in = op == IS_OP_LOST ? &buffer->lost_in :
 		&buffer->truncated_in;
-	bool		read_only = XactReadOnly;
+	LogRow		row;
 
 	/* Once says it all, also of a truncation that fires a trigger a partition. */
 	if (*logged_in == GetCurrentSubTransactionId())
@@ -328,9 +352,9 @@ append_keyless(int32 source_id, char op)
 	(void) current_level(buffer);
 	captured = true;
 	flush_buffer(buffer);
-	XactReadOnly = false;
-	is_change_log_append(source_id, 0, &op, 1, construct_empty_array(TEXTOID), 0);
-	XactReadOnly = read_only;
+	row = (LogRow) {source_id, &op, 1, construct_empty_array(TEXTOID), 0};
+	if (!is_capture_error_has(source_id))
+		(void) is_capture_error_try(source_id, append_row, &row);
 }
 
 /* ----------------------------------------------------------------
@@ -345,6 +369,7 @@ reset_state(void)
 	captured = false;
 	write_through = false;
 	wake_on_commit = false;
+	is_capture_error_reset();
 }
 
 static void
@@ -373,12 +398,19 @@ xact_callback(XactEvent event, void *arg)
 				if (buffer->n > 0)
 					elog(WARNING, "iterable_sync: %d captured keys were not written before commit",
 						 buffer->n);
+
+			/* before the worker looks */
+			is_capture_error_at_commit();
 			if (captured || wake_on_commit)
 				is_launcher_wake(MyDatabaseId);
 			reset_state();
 			break;
 
 		case XACT_EVENT_PREPARE:
+			is_capture_error_at_prepare();
+			reset_state();
+			break;
+
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
 		case XACT_EVENT_PARALLEL_COMMIT:
@@ -639,17 +671,62 @@ key_changed(CaptureTrigger *entry, TupleDesc desc,
 	return false;
 }
 
+/* A key, to be appended to a text. */
+typedef struct KeyToRender
+{
+	StringInfo	text;
+	const CaptureTrigger *entry;
+	Datum		values[INDEX_MAX_KEYS];
+} KeyToRender;
+
+static void
+render_key(void *arg)
+{
+	KeyToRender *key = arg;
+
+	is_key_append(key->text, key->entry->nkeys, key->entry->key_types, key->values);
+}
+
+/* Can it fail to write a key, as numbers or short strings cannot? */
+static bool
+may_fail(const CaptureTrigger *entry, const Datum *values)
+{
+	for (int i = 0; i < entry->nkeys; i++)
+	{
+		switch (entry->key_types[i])
+		{
+			case INT2OID:
+			case INT4OID:
+			case INT8OID:
+			case BOOLOID:
+			case UUIDOID:
+			case DATEOID:
+				break;
+			case TEXTOID:
+			case VARCHAROID:
+			case NUMERICOID:
+				if (VARATT_IS_EXTERNAL(DatumGetPointer(values[i])) ||
+					VARATT_IS_COMPRESSED(DatumGetPointer(values[i])))
+					return true;
+				break;
+			default:
+				return true;
+		}
+	}
+	return false;
+}
+
 static void
 capture_row(CaptureTrigger *entry, TupleTableSlot *slot, char op)
 {
-	static StringInfo key = NULL;
-	Datum		values[INDEX_MAX_KEYS];
+	static StringInfo text = NULL;
+	KeyToRender key = {.entry = entry};
 
 	for (int i = 0; i < entry->nkeys; i++)
 	{
 		bool		isnull;
 
-		values[i] = slot_getattr(slot, entry->key_attnos[i], &isnull);
+		key.values[i] = slot_getattr(slot, entry->key_attnos[i], &isnull);
 		if (isnull)
 		{
 			append_keyless(entry->source_id, IS_OP_LOST);
@@ -657,16 +734,24 @@ capture_row(CaptureTrigger *entry, TupleTableSlot *slot, char op)
 		}
 	}
 
-	if (key == NULL)
+	if (text == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		key = makeStringInfo();
+		text = makeStringInfo();
 		MemoryContextSwitchTo(old);
 	}
-	resetStringInfo(key);
-	is_key_append(key, entry->nkeys, entry->key_types, values);
-	append_key(get_buffer(entry->source_id), op, key->data, key->len);
+	resetStringInfo(text);
+	key.text = text;
+	if (!may_fail(entry, key.values))
+		render_key(&key);
+	else if (is_capture_error_has(entry->source_id) ||
+			 !is_capture_error_try(entry->source_id, render_key, &key))
+	{
+		captured = true;
+		return;
+	}
+	append_key(get_buffer(entry->source_id), op, text->data, text->len);
 }
 
 /*

@@ -13,6 +13,7 @@
 #include "utils/guc.h"
 
 #include "capture.h"
+#include "capture_error.h"
 #include "compat.h"
 #include "launcher.h"
 #include "scan_worker.h"
@@ -82,6 +83,8 @@ _PG_init(void)
 							   &is_environment,
 							   "",
 							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	is_capture_error_register();
 
 	MarkGUCPrefixReserved("iterable_sync");
 

@@ -16,6 +16,7 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+#include "capture_mark.h"
 #include "compat.h"
 #include "iterable_sync.h"
 #include "launcher.h"
@@ -51,7 +52,9 @@ request_shmem(void)
 {
 	if (next_request_hook)
 		next_request_hook();
-	RequestAddinShmemSpace(add_size(shared_size(), is_pacer_shmem_size()));
+	RequestAddinShmemSpace(add_size(shared_size(),
+									add_size(is_pacer_shmem_size(),
+											 is_capture_mark_shmem_size())));
 	RequestNamedLWLockTranche(SHMEM_NAME, 1);
 }
 
@@ -75,6 +78,7 @@ startup_shmem(void)
 			pg_atomic_init_u64(&is_launcher_shared->slots[i].generation, 0);
 	}
 	is_pacer_shmem_init();
+	is_capture_mark_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

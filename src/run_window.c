@@ -187,10 +187,11 @@ is_run_start_window(IsRun *run)
 void
 is_run_ask_for_scan(IsRun *run)
 {
-	if (run->look_at_all)
-		is_scan_request(run->sync_id,
-						is_render_is_captured(run->renderer) ? IS_SCAN_BACKFILL : IS_SCAN_RUN,
-						NULL, false, "which rows have changed could not be captured");
+	if (run->look_at_all && is_render_is_captured(run->renderer))
+		is_scan_request_again(run->sync_id, "which rows have changed could not be captured");
+	else if (run->look_at_all)
+		is_scan_request(run->sync_id, IS_SCAN_RUN, NULL, false,
+						"which rows have changed could not be captured");
 	else if (run->truncated)
 		is_scan_request_check(run->sync_id, "the source was truncated");
 	if (OidIsValid(run->astray_from))

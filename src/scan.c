@@ -99,6 +99,40 @@ is_scan_request_check(int32 sync_id, const char *reason)
 	request_scan(sync_id, IS_SCAN_BACKFILL, NULL, false, false, true, reason);
 }
 
+void
+is_scan_request_again(int32 sync_id, const char *reason)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_scan SET again = $2 "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1", 2, INT4OID, TEXTOID
+	);
+	Datum		values[2] = {Int32GetDatum(sync_id), CStringGetTextDatum(reason)};
+
+	if (run(&query, values, NULL) == 0)
+		is_scan_request(sync_id, IS_SCAN_BACKFILL, NULL, false, reason);
+}
+
+/* Everything is found: that was it, unless another has been asked for. */
+void
+is_scan_finish(IsScan *scan)
+{
+	static IsQuery query = IS_QUERY(
+		"DELETE FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"RETURNING again", 1, INT4OID
+	);
+	MemoryContext context = CurrentMemoryContext;
+	Datum		arg = Int32GetDatum(scan->sync_id);
+	char	   *again = NULL;
+
+	SPI_connect();
+	if (is_query_run(&query, &arg, NULL) == 1)
+		again = is_query_text(0, 1, context);
+	SPI_finish();
+	if (again)
+		is_scan_request(scan->sync_id, IS_SCAN_BACKFILL, NULL, false, again);
+	is_capture_wake_on_commit();
+}
+
 bool
 is_scan_cancel(int32 sync_id)
 {
@@ -460,8 +494,7 @@ do_step(IsScan *scan)
 		scan->renderer = NULL;
 		return IS_SCAN_MORE;
 	}
-	(void) is_scan_cancel(scan->sync_id);
-	is_capture_wake_on_commit();
+	is_scan_finish(scan);
 	return IS_SCAN_DONE;
 }
 

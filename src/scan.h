@@ -49,6 +49,13 @@ extern void is_scan_request(int32 sync_id, IsScanKind kind, const char *conditio
  */
 extern void is_scan_request_check(int32 sync_id, const char *reason);
 
+/*
+ * The same, but a scan that is under way goes on to its end first; it is
+ * followed by another, of all rows, that is a backfill.  For reasons that may
+ * come faster than a scan is done.
+ */
+extern void is_scan_request_again(int32 sync_id, const char *reason);
+
 /* Take a request back; false if there was none.  As above. */
 extern bool is_scan_cancel(int32 sync_id);
 

@@ -107,6 +107,9 @@ extern void is_scan_save_progress(const IsScan *scan, const char *after,
 /* Begin anew, with a fence that is taken now. */
 extern void is_scan_restart(IsScan *scan, const IsScanRequest *request);
 
+/* It is done: the request goes, or becomes that for the next one. */
+extern void is_scan_finish(IsScan *scan);
+
 /* Have the sync's changes up to this snapshot their verdicts? */
 extern bool is_scan_passed(const IsSyncState *state, const char *snapshot);
 

@@ -304,8 +304,7 @@ drain(IsScan *scan, const IsSyncState *state, const IsScanRequest *request)
 	if (!is_scan_lock_request(scan, request) ||
 		is_staged_forget(scan->sync_id, FORGET_ROWS) > 0)
 		return IS_SCAN_MORE;
-	(void) is_scan_cancel(scan->sync_id);
-	is_capture_wake_on_commit();
+	is_scan_finish(scan);
 	return IS_SCAN_DONE;
 }
 

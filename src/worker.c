@@ -40,6 +40,7 @@
 #include "state.h"
 #include "run.h"
 #include "txn.h"
+#include "uncaptured.h"
 
 #define US_PER_S INT64CONST(1000000)
 
@@ -721,6 +722,7 @@ is_worker_main(Datum arg)
 			looked_at = now_us();
 			if (woken)
 				idle_since = looked_at;
+			is_uncaptured_compare(looked_at);
 			if (looked_at >= watch_at)
 			{
 				watch_sources();
