@@ -412,21 +412,31 @@ is_delivery_take_due_failures(int32 sync_id, int max)
 	return result;
 }
 
-#define WALK(op) \
-	"(SELECT key FROM iterable.sync_delivery WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
-	"AND key OPERATOR(pg_catalog." op ") $2 AND (state OPERATOR(pg_catalog.=) 'a' " \
-	"OR (state OPERATOR(pg_catalog.=) 's' AND $4)) " \
-	"ORDER BY key LIMIT $3) " \
-	"UNION (SELECT key FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
-	"AND key OPERATOR(pg_catalog." op ") $2 " \
-	"AND class OPERATOR(pg_catalog.<>) '" IS_CLASS_NULL_KEY "' ORDER BY key LIMIT $3) " \
-	"ORDER BY key LIMIT $3"
+/* The next keys of a table, in order. */
+#define NEXT_KEYS(table, op, condition) \
+	"(SELECT key FROM iterable." table " WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
+	"AND key OPERATOR(pg_catalog." op ") $2 AND " condition " ORDER BY key LIMIT $3)"
+#define NEXT_DELIVERIES(op) \
+	NEXT_KEYS("sync_delivery", op, "(state OPERATOR(pg_catalog.=) 'a' " \
+			  "OR (state OPERATOR(pg_catalog.=) 's' AND $4))")
+#define NEXT_FAILURES(op) \
+	NEXT_KEYS("sync_failure", op, "class OPERATOR(pg_catalog.<>) '" IS_CLASS_NULL_KEY "'")
+#define NEXT_OF_BOTH(op) \
+	NEXT_DELIVERIES(op) " UNION " NEXT_FAILURES(op) " ORDER BY key LIMIT $3"
 
 List *
 is_delivery_walk_keys(int32 sync_id, const char *after, int max, bool seen)
 {
-	static IsQuery first = IS_QUERY(WALK(">="), 4, INT4OID, TEXTOID, INT8OID, BOOLOID);
-	static IsQuery next = IS_QUERY(WALK(">"), 4, INT4OID, TEXTOID, INT8OID, BOOLOID);
+	static IsQuery queries[2][2] = {
+		{
+			IS_QUERY(NEXT_DELIVERIES(">="), 4, INT4OID, TEXTOID, INT8OID, BOOLOID),
+			IS_QUERY(NEXT_DELIVERIES(">"), 4, INT4OID, TEXTOID, INT8OID, BOOLOID)
+		},
+		{
+			IS_QUERY(NEXT_OF_BOTH(">="), 4, INT4OID, TEXTOID, INT8OID, BOOLOID),
+			IS_QUERY(NEXT_OF_BOTH(">"), 4, INT4OID, TEXTOID, INT8OID, BOOLOID)
+		}
+	};
 	MemoryContext context = CurrentMemoryContext;
 	Datum		values[4] = {
 		Int32GetDatum(sync_id), CStringGetTextDatum(after ? after : ""),
@@ -436,7 +446,7 @@ is_delivery_walk_keys(int32 sync_id, const char *after, int max, bool seen)
 	uint64		n;
 
 	SPI_connect();
-	n = is_query_run(after ? &next : &first, values, NULL);
+	n = is_query_run(&queries[has_failures(sync_id)][after != NULL], values, NULL);
 	for (uint64 i = 0; i < n; i++)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(context);

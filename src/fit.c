@@ -25,8 +25,8 @@ fit_all(void *arg)
 	Fitting    *fitting = arg;
 
 	(void) is_renderer_analyze(fitting->renderer, fitting->relation,
-							   is_renderer_query(fitting->renderer, fitting->relation, true),
-							   true);
+							   is_renderer_query(fitting->renderer, fitting->relation, false),
+							   NULL, 0);
 }
 
 static void

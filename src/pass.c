@@ -145,7 +145,7 @@ run_pass(const IsRelation *relation, void *arg)
 	Pass	   *pass = arg;
 	IsRenderer *renderer = pass->renderer;
 	char	   *sql = is_renderer_query(renderer, relation, false);
-	Query	   *query = is_renderer_analyze(renderer, relation, sql, false);
+	Query	   *query = is_renderer_analyze(renderer, relation, sql, NULL, 0);
 
 	pass->relation = relation;
 	for (int i = 0; i < relation->nkeys; i++)

@@ -441,8 +441,11 @@ is_payload_write(IsPayloadWriter *writer, IsRow *row, const Datum *values,
 	else
 	{
 		check_row(writer->renderer, row);
-		row->payload = MemoryContextAlloc(writer->result_context, buf->len + 1);
-		memcpy(row->payload, buf->data, buf->len + 1);
+		if (!writer->renderer->only_hashes)
+		{
+			row->payload = MemoryContextAlloc(writer->result_context, buf->len + 1);
+			memcpy(row->payload, buf->data, buf->len + 1);
+		}
 		row->payload_len = buf->len;
 		row->hash = hash_payload(writer->sha256, buf->data, buf->len);
 	}

@@ -156,6 +156,11 @@ build_presence_query(const IsRelation *relation, const char *filter)
 void
 is_renderer_note(IsRenderer *renderer, const IsRelation *relation)
 {
+	/* how long it may take, and who may wait for it, has changed */
+	if (relation->captured != renderer->captured)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("source %s has been replaced", relation->qualified_name)));
 	if (OidIsValid(renderer->relid) && renderer->relid != relation->relid)
 		renderer->mixed = true;
 	renderer->relid = relation->relid;
@@ -221,10 +226,9 @@ check_layout(IsRenderer *renderer, const IsRelation *relation, const Query *quer
 
 Query *
 is_renderer_analyze(IsRenderer *renderer, const IsRelation *relation, const char *sql,
-					bool by_key)
+					const Oid *types, int ntypes)
 {
-	Query	   *query = is_reading_analyze(sql, relation, array_types(relation),
-										   by_key ? relation->nkeys : 0);
+	Query	   *query = is_reading_analyze(sql, relation, types, ntypes);
 
 	check_layout(renderer, relation, query);
 	return query;
@@ -271,6 +275,12 @@ bool
 is_render_is_captured(const IsRenderer *renderer)
 {
 	return renderer->captured;
+}
+
+void
+is_render_only_hashes(IsRenderer *renderer)
+{
+	renderer->only_hashes = true;
 }
 
 /* What is read chunk by chunk must be quick; a view may be what it is. */
@@ -432,12 +442,8 @@ try_rows(void *arg)
 					   &rendering->dest);
 }
 
-/*
- * Is an error about the sync as a whole, or about its surroundings, and not
- * about the values of a row?
- */
-static bool
-is_about_sync(const ErrorData *error)
+bool
+is_renderer_blames_sync(const ErrorData *error)
 {
 	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
 	{
@@ -535,7 +541,7 @@ render_range(Rendering *rendering, int first, int count)
 
 	if (error)
 	{
-		if (is_about_sync(error))
+		if (is_renderer_blames_sync(error))
 			ReThrowError(error);
 		for (int i = first; i < first + count; i++)
 			rendering->rows[i] = (IsRow) {.key = rendering->rows[i].key};
@@ -610,14 +616,9 @@ render_rows(const IsRelation *relation, void *arg)
 	char	   *sql = is_renderer_query(renderer, relation, true);
 	Query	   *query;
 
-	/* how long it may take, and who may wait for it, has changed */
-	if (relation->captured != renderer->captured)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("source %s has been replaced", relation->qualified_name)));
-	query = is_renderer_analyze(renderer, relation, sql, true);
-
 	is_renderer_note(renderer, relation);
+	query = is_renderer_analyze(renderer, relation, sql, array_types(relation),
+								relation->nkeys);
 	rendering->relation = relation;
 	rendering->sql = sql;
 	rendering->plan = is_reading_plan(query, sql, NULL);
@@ -693,10 +694,10 @@ find_rows(const IsRelation *relation, void *arg)
 {
 	Rendering  *rendering = arg;
 	char	   *sql = build_presence_query(relation, rendering->renderer->sync->filter);
-	Query	   *query = is_reading_analyze(sql, relation, array_types(relation),
-										   relation->nkeys);
+	Query	   *query;
 
 	is_renderer_note(rendering->renderer, relation);
+	query = is_reading_analyze(sql, relation, array_types(relation), relation->nkeys);
 	rendering->relation = relation;
 	rendering->sql = sql;
 	rendering->plan = is_reading_plan(query, sql, NULL);
@@ -733,7 +734,7 @@ is_render_find(IsRenderer *renderer, const char **keys, int n, bool *found)
 	old = MemoryContextSwitchTo(renderer->work_context);
 	error = is_reading_try_run(renderer->sync, read_timeout(renderer), find_rows, &rendering);
 	MemoryContextSwitchTo(old);
-	if (error && is_about_sync(error))
+	if (error && is_renderer_blames_sync(error))
 		ReThrowError(error);
 	if (error)
 		is_render_rows(renderer, keys, n, rows);

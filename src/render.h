@@ -63,6 +63,9 @@ extern void is_render_destroy(IsRenderer *renderer);
  */
 extern bool is_render_is_captured(const IsRenderer *renderer);
 
+/* From now on its rows come without their payloads: hashes are all we want. */
+extern void is_render_only_hashes(IsRenderer *renderer);
+
 /*
  * Can a value of this type be sent as this destination?  Error 0A000 if it
  * can't be sent at all, 42804 if not as this identifier.  For use when a
@@ -99,11 +102,19 @@ extern bool is_render_kept_to(IsRenderer *renderer, Oid relid);
 
 /*
  * Keys in the order of the unique index, after "after" (NULL: from the first):
- * at most max, as a List of char *.  Of the order nothing is promised but that it is always the same
- * while the index is.
+ * at most max, as a List of char *.  Of the order nothing is promised but that
+ * it is always the same while the index is.
  */
 extern List *is_render_walk_keys(IsRenderer *renderer, const char *after,
 								 int max);
+
+/*
+ * The rows of those keys, as is_render_rows() has them; rows is caller's, max
+ * long.  Returns how many there are.  Where it can it is one query that reads
+ * each row once.
+ */
+extern int	is_render_walk_rows(IsRenderer *renderer, const char *after, int max,
+								IsRow *rows);
 
 /*
  * Render all rows in one snapshot, in any order, in portions that go to "see"

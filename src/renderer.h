@@ -29,6 +29,7 @@ struct IsRenderer
 	const char *suffix;			/* what every payload ends with */
 	List	   *mappings;		/* of IsMapping * */
 	bool		captured;		/* of the source, when this was made */
+	bool		only_hashes;	/* nobody wants the payloads */
 
 	MemoryContext layout_context;	/* holds the three below */
 	IsLayout   *layout;
@@ -38,16 +39,28 @@ struct IsRenderer
 	MemoryContext work_context; /* of one call */
 };
 
-/* The query of the rows, of all or by key, and analyzing it. */
+/*
+ * The query of the rows, of all or by key: the key columns, then what is
+ * mapped.  Analyze a query that begins so.
+ */
 extern char *is_renderer_query(const IsRenderer *renderer,
 							   const IsRelation *relation, bool by_key);
 extern Query *is_renderer_analyze(IsRenderer *renderer, const IsRelation *relation,
-								  const char *sql, bool by_key);
+								  const char *sql, const Oid *types, int ntypes);
+
+/*
+ * Is an error about the sync as a whole, or about its surroundings, and not
+ * about the values of a row?
+ */
+extern bool is_renderer_blames_sync(const ErrorData *error);
 
 /* Type of a parameter that is compared with a key column. */
 extern Oid	is_renderer_key_type(const IsKeyColumn *key);
 
-/* This relation is being read now. */
+/*
+ * This relation is being read now; error 55000 if it is one that is captured
+ * and the renderer was made for one that is not, or the reverse.
+ */
 extern void is_renderer_note(IsRenderer *renderer, const IsRelation *relation);
 
 /*

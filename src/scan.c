@@ -16,6 +16,7 @@
 #include "storage/lock.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -299,6 +300,8 @@ load_definition(IsScan *scan, const IsScanRequest *request)
 	else if (request->condition)
 		scan->narrowed.filter = pstrdup(request->condition);
 	scan->renderer = is_render_create(&scan->narrowed, connection->project_type);
+	if (is_render_is_captured(scan->renderer))
+		is_render_only_hashes(scan->renderer);
 	scan->piece_rows = Max(1, (int) (connection->rate[is_render_endpoint(scan->sync)] / 2)) *
 		IS_MAX_BATCH_ROWS;
 	scan->scan_id = request->scan_id;
@@ -389,21 +392,20 @@ take_row(const IsScan *scan, const IsScanRequest *request, const IsRow *row,
 static const char *
 read_rows(IsScan *scan, const IsScanRequest *request, IsScanProgress *progress)
 {
-	List	   *keys = is_render_walk_keys(scan->renderer, request->after, IS_SCAN_CHUNK_ROWS);
-	int			n = list_length(keys);
-	const char **key_array = palloc_array(const char *, n + 1);
-	IsRow	   *rows = palloc_array(IsRow, n + 1);
+	IsRow	   *rows = palloc_array(IsRow, IS_SCAN_CHUNK_ROWS);
+	int			n = is_render_walk_rows(scan->renderer, request->after,
+										IS_SCAN_CHUNK_ROWS, rows);
+	const char **keys = palloc_array(const char *, n + 1);
 	IsMemory   *memory = palloc_array(IsMemory, n + 1);
 
 	if (n == 0)
 		return NULL;
 	for (int i = 0; i < n; i++)
-		key_array[i] = list_nth(keys, i);
-	is_render_rows(scan->renderer, key_array, n, rows);
-	is_delivery_recall(scan->sync_id, key_array, n, memory);
+		keys[i] = rows[i].key;
+	is_delivery_recall(scan->sync_id, keys, n, memory);
 	for (int i = 0; i < n; i++)
 		take_row(scan, request, &rows[i], &memory[i], progress);
-	return key_array[n - 1];
+	return keys[n - 1];
 }
 
 /*
@@ -507,6 +509,10 @@ is_scan_step(IsScan *scan)
 	MemoryContextReset(scan->step_context);
 	old = MemoryContextSwitchTo(scan->step_context);
 	is_txn_begin();
+
+	/* What a crash takes back goes as a whole, and nothing was sent of it. */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	result = do_step(scan);
 	is_txn_commit();
 	MemoryContextSwitchTo(old);

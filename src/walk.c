@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * walk.c
- *	  The keys of a source in order, piece by piece.
+ *	  The keys or rows of a source in order, piece by piece.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -21,6 +21,7 @@
 
 #include "compat.h"
 #include "key.h"
+#include "payload.h"
 #include "reading.h"
 #include "renderer.h"
 
@@ -37,8 +38,13 @@ typedef struct Walk
 	const char *filter;			/* of a source that is not captured, or NULL */
 	const IsRelation *relation;
 	Oid			key_types[INDEX_MAX_KEYS];
-	MemoryContext result_context;
-	List	   *keys;			/* of char *, in result_context */
+	MemoryContext result_context;	/* of the keys and what rows point to */
+	MemoryContext row_context;
+	StringInfoData key;
+	List	   *keys;			/* of char *, or … */
+	IsRow	   *rows;			/* … if this is not NULL rows are wanted */
+	int			n;
+	IsPayloadWriter writer;
 } Walk;
 
 /*
@@ -105,13 +111,17 @@ build_query(const Walk *walk, const IsRelation *relation, const int *order)
 	const char *joint = " WHERE ";
 
 	initStringInfo(&sql);
-
-	/* What is not captured may have keys several times, or none. */
-	appendStringInfoString(&sql, relation->captured ? "SELECT " : "SELECT DISTINCT ");
-	for (int i = 0; i < relation->nkeys; i++)
-		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
-						 quote_identifier(relation->keys[i].name));
-	appendStringInfo(&sql, " FROM %s", relation->qualified_name);
+	if (walk->rows)
+		appendStringInfoString(&sql, is_renderer_query(walk->renderer, relation, false));
+	else
+	{
+		/* What is not captured may have keys several times, or none. */
+		appendStringInfoString(&sql, relation->captured ? "SELECT " : "SELECT DISTINCT ");
+		for (int i = 0; i < relation->nkeys; i++)
+			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+							 quote_identifier(relation->keys[i].name));
+		appendStringInfo(&sql, " FROM %s", relation->qualified_name);
+	}
 	if (walk->after)
 	{
 		appendStringInfoString(&sql, joint);
@@ -129,8 +139,10 @@ build_query(const Walk *walk, const IsRelation *relation, const int *order)
 		if (walk->filter)
 			appendStringInfo(&sql, " AND (%s)", walk->filter);
 	}
-	appendStringInfoString(&sql, " ORDER BY ");
-	append_columns(&sql, relation, order);
+
+	/* by number: names of columns may be those of expressions, too */
+	for (int i = 0; i < relation->nkeys; i++)
+		appendStringInfo(&sql, "%s%d", i > 0 ? ", " : " ORDER BY ", order[i] + 1);
 	appendStringInfo(&sql, " LIMIT %d", walk->max);
 	return sql.data;
 }
@@ -149,23 +161,37 @@ bind_bound(ParamListInfo params, const char *key, const IsRelation *relation,
 }
 
 static bool
-receive_key(TupleTableSlot *slot, DestReceiver *self)
+receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	Walk	   *walk = (Walk *) self;
-	StringInfoData key;
+	int			nkeys = walk->relation->nkeys;
 	MemoryContext old;
+	char	   *key;
 
 	slot_getallattrs(slot);
-	for (int i = 0; i < walk->relation->nkeys; i++)
+	for (int i = 0; i < nkeys; i++)
 		if (slot->tts_isnull[i])
 			return true;
 
-	old = MemoryContextSwitchTo(walk->result_context);
-	initStringInfo(&key);
-	is_key_append(&key, walk->relation->nkeys, walk->key_types, slot->tts_values);
-	walk->keys = lappend(walk->keys, pstrdup(key.data));
-	pfree(key.data);
+	old = MemoryContextSwitchTo(walk->row_context);
+	resetStringInfo(&walk->key);
+	is_key_append(&walk->key, nkeys, walk->key_types, slot->tts_values);
+	key = MemoryContextStrdup(walk->result_context, walk->key.data);
+	if (walk->rows)
+	{
+		IsRow	   *row = &walk->rows[walk->n++];
+
+		*row = (IsRow) {.key = key, .found = true};
+		is_payload_write(&walk->writer, row, slot->tts_values + nkeys,
+						 slot->tts_isnull + nkeys);
+	}
+	else
+	{
+		MemoryContextSwitchTo(walk->result_context);
+		walk->keys = lappend(walk->keys, key);
+	}
 	MemoryContextSwitchTo(old);
+	MemoryContextReset(walk->row_context);
 	return true;
 }
 
@@ -208,32 +234,85 @@ run_walk(const IsRelation *relation, void *arg)
 			types[ntypes++] = is_renderer_key_type(&relation->keys[order[i]]);
 
 	sql = build_query(walk, relation, order);
-	query = is_reading_analyze(sql, relation, types, ntypes);
+	query = walk->rows ?
+		is_renderer_analyze(walk->renderer, relation, sql, types, ntypes) :
+		is_reading_analyze(sql, relation, types, ntypes);
 	params = is_reading_params(types, ntypes);
 	if (walk->after)
 		bind_bound(params, walk->after, relation, order);
+
+	walk->row_context = AllocSetContextCreate(CurrentMemoryContext,
+											  "iterable_sync row",
+											  ALLOCSET_DEFAULT_SIZES);
+	initStringInfo(&walk->key);
+	if (walk->rows)
+		is_payload_begin(&walk->writer, walk->renderer);
 	is_reading_execute(is_reading_plan(query, sql, params), sql, params,
 					   &walk->dest);
+	if (walk->rows)
+		is_payload_end(&walk->writer);
+}
+
+/* As is_reading_try_run() */
+static ErrorData *
+try_walk(Walk *walk)
+{
+	IsRenderer *renderer = walk->renderer;
+	MemoryContext old;
+	ErrorData  *error;
+
+	walk->dest = (DestReceiver) {receive, receiver_startup, receiver_end,
+		receiver_end, DestNone
+	};
+	walk->filter = renderer->sync->filter;
+	walk->result_context = CurrentMemoryContext;
+	walk->writer.result_context = CurrentMemoryContext;
+	MemoryContextReset(renderer->work_context);
+	old = MemoryContextSwitchTo(renderer->work_context);
+	error = is_reading_try_run(renderer->sync,
+							   renderer->captured ? WALK_TIMEOUT_MS : 0, run_walk,
+							   walk);
+	MemoryContextSwitchTo(old);
+	return error;
 }
 
 List *
 is_render_walk_keys(IsRenderer *renderer, const char *after, int max)
 {
-	Walk		walk = {
-		.dest = {receive_key, receiver_startup, receiver_end, receiver_end, DestNone},
-		.renderer = renderer,
-		.after = after,
-		.max = max,
-		.filter = renderer->sync->filter,
-		.result_context = CurrentMemoryContext,
-	};
-	MemoryContext old;
+	Walk		walk = {.renderer = renderer, .after = after, .max = max};
+	ErrorData  *error = try_walk(&walk);
 
-	MemoryContextReset(renderer->work_context);
-	old = MemoryContextSwitchTo(renderer->work_context);
-	is_reading_run(renderer->sync, renderer->captured ? WALK_TIMEOUT_MS : 0, run_walk,
-				   &walk);
-	MemoryContextSwitchTo(old);
-	MemoryContextReset(renderer->work_context);
+	if (error)
+		ReThrowError(error);
 	return walk.keys;
+}
+
+/*
+ * With a filter the rows for which it is not true are wanted, too, and not the
+ * values of what is mapped of them.  And an error of one row must not be one
+ * of others.
+ */
+int
+is_render_walk_rows(IsRenderer *renderer, const char *after, int max, IsRow *rows)
+{
+	const char **keys;
+	int			n = 0;
+	ListCell   *lc;
+
+	if (renderer->captured && renderer->sync->filter == NULL)
+	{
+		Walk		walk = {.renderer = renderer, .after = after, .max = max, .rows = rows};
+		ErrorData  *error = try_walk(&walk);
+
+		if (error == NULL)
+			return walk.n;
+		if (is_renderer_blames_sync(error))
+			ReThrowError(error);
+	}
+
+	keys = palloc_array(const char *, max);
+	foreach(lc, is_render_walk_keys(renderer, after, max))
+		keys[n++] = lfirst(lc);
+	is_render_rows(renderer, keys, n, rows);
+	return n;
 }
