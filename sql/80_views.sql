@@ -18,14 +18,17 @@ SELECT s.name AS sync,
 		WHEN t.failing_since IS NOT NULL THEN 'failing'
 		ELSE 'enabled'
 	END AS state,
-	CASE
+	NULLIF(pg_catalog.concat_ws('; ', CASE
 		WHEN NOT s.enabled THEN NULL
 		WHEN t.sync_id IS NULL THEN 'it has not been enabled in this database'
 		WHEN t.identity <> iterable.server_identity() THEN 'it was enabled on another server or in another database'
 		WHEN t.paused_reason IS NOT NULL THEN t.paused_reason
 		WHEN x.reason IS NOT NULL THEN 'connection is stopped: ' || x.reason
 		WHEN t.failing_since IS NOT NULL THEN t.last_error
-	END AS reason,
+	END, CASE WHEN a.reason = 'the sync has lost its place in the change log'
+		THEN 'it has lost its place in the change log, which had grown to its limit: its rows are compared with what was sent'
+			|| CASE WHEN s.enabled THEN '' ELSE ' when it is enabled' END
+	END), '') AS reason,
 	COALESCE(p.pending, 0) AS pending,
 	p.oldest_pending,
 	a.sync_id IS NOT NULL AS backfilling,
@@ -96,7 +99,7 @@ COMMENT ON COLUMN iterable.sync_status.object IS 'user or event';
 COMMENT ON COLUMN iterable.sync_status.mode IS 'insert, update or upsert, seen from Iterable';
 COMMENT ON COLUMN iterable.sync_status.schedule IS 'continuous, manual, an interval, a cron line, or after another sync';
 COMMENT ON COLUMN iterable.sync_status.state IS 'disabled; enabled; paused: waits until the reason is mended; failing: tries again by itself';
-COMMENT ON COLUMN iterable.sync_status.reason IS 'why it is paused or failing';
+COMMENT ON COLUMN iterable.sync_status.reason IS 'why it is paused or failing, or compares its rows because it has lost its place in the change log';
 COMMENT ON COLUMN iterable.sync_status.pending IS 'captured keys that have not been dealt with; a key that changed twice may count twice';
 COMMENT ON COLUMN iterable.sync_status.oldest_pending IS 'when the oldest of them was captured';
 COMMENT ON COLUMN iterable.sync_status.backfilling IS 'a scan looks for rows that Iterable does not have as they are: see iterable.progress';

@@ -10,13 +10,14 @@
 
 #include "utils/guc.h"
 
-#include "change_log.h"
+#include "change_segment.h"
+#include "log_limit.h"
 #include "state.h"
 #include "txn.h"
 
 #define US_PER_S INT64CONST(1000000)
 
-#define ROTATE_INTERVAL (5 * US_PER_S)
+#define ROTATE_INTERVAL (2 * US_PER_S)
 #define FORGET_INTERVAL (3600 * US_PER_S)
 
 /*
@@ -86,6 +87,27 @@ is_background_report_error(int32 sync_id, const ErrorData *error, char **text)
 	return person;
 }
 
+void
+is_background_keep_log(void)
+{
+	bool		emptied;
+
+	is_txn_begin();
+	is_log_limit_pass();
+	is_txn_commit();
+
+	do
+	{
+		is_txn_begin();
+		emptied = is_change_segment_rotate();
+		is_txn_commit();
+	} while (emptied);
+
+	is_txn_begin();
+	is_log_limit_keep();
+	is_txn_commit();
+}
+
 /* Housekeeping of the log and the list of runs; errors wait for next time. */
 void
 is_background_keep_house(int64 now)
@@ -99,13 +121,14 @@ is_background_keep_house(int64 now)
 	rotate_at = now + ROTATE_INTERVAL;
 	PG_TRY();
 	{
-		is_txn_begin();
-		is_change_log_rotate();
+		is_background_keep_log();
 		if (now >= forget_at)
+		{
+			is_txn_begin();
 			is_state_forget_runs();
-		is_txn_commit();
-		if (now >= forget_at)
+			is_txn_commit();
 			forget_at = now + FORGET_INTERVAL;
+		}
 	}
 	PG_CATCH();
 	{

@@ -22,8 +22,14 @@ extern bool is_background_report_error(int32 sync_id, const ErrorData *error,
 									   char **text);
 
 /*
- * Now and then: empty segments of the change log, forget old runs.  now: µs of
- * a clock that only goes on.
+ * Keep the change log small: move positions on, empty segments, see to the
+ * limit.  In transactions of its own; errors pass through.
+ */
+extern void is_background_keep_log(void);
+
+/*
+ * That now and then, and forget old runs; errors are logged.  now: µs of a
+ * clock that only goes on.
  */
 extern void is_background_keep_house(int64 now);
 

@@ -3,16 +3,6 @@
  * change_log.c
  *	  The append-only log of captured keys.
  *
- * Segments.  Changes are written to one of a few tables, the current segment.
- * Which one that is stands in a sequence, because a writer in an old snapshot
- * must see the truth of now.  A writer that has read the sequence just before
- * the current segment moved on writes to the former one: nothing is lost by
- * that, since readers always read all segments and a segment is emptied only
- * under ACCESS EXCLUSIVE and after a look, taken under that lock, that no
- * position still needs a row of it.  Rows of open transactions are protected
- * by the writers' own locks, which last until they end (prepared ones
- * included).  Nobody ever waits for such a lock.
- *
  * No row is updated or deleted, so long snapshots of others make the log
  * neither bigger nor slower.
  *
@@ -43,60 +33,36 @@
 #include "utils/xid8.h"
 
 #include "catalog.h"
+#include "change_segment.h"
 #include "compat.h"
 #include "iterable_sync.h"
 #include "query.h"
 
-PG_FUNCTION_INFO_V1(iterable_rotate_change_log);
-
-#define SEGMENTS 4
-
-/* The writers move on when the current segment has this many blocks … */
-#define SEGMENT_BLOCKS 512
-/* … or is this old and not empty. */
-#define SEGMENT_SECONDS 60
-
 /* Log rows read from a held cursor at a time. */
 #define FETCH_ROWS 64
 
+/*
+ * A window is sorted in one go, while the other syncs wait: it covers so many
+ * transactions at most, counted from its first change.
+ */
+#define WINDOW_TRANSACTIONS 100000
+
+/* A position is moved on over at least so many that are not the sync's. */
+#define PASS_TRANSACTIONS 10000
+
 /* The transaction that has appended last, for is_change_log_written(). */
 static FullTransactionId last_writer = {InvalidTransactionId};
-
-static const char *const segment_names[SEGMENTS] = {
-	"change_0", "change_1", "change_2", "change_3"
-};
 
 /* ----------------------------------------------------------------
  * Writing
  * ----------------------------------------------------------------
  */
 
-static int
-current_segment(void)
-{
-	Oid			sequence = is_catalog_relation("change_segment");
-	Oid			userid;
-	int			sec_context;
-	int64		result;
-
-	/*
-	 * Who may write to a source needs no rights on what is ours.  This runs in
-	 * every transaction that captures: ask for no role that must be looked up.
-	 */
-	GetUserIdAndSecContext(&userid, &sec_context);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
-						   sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	result = DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value,
-											   ObjectIdGetDatum(sequence)));
-	SetUserIdAndSecContext(userid, sec_context);
-	return (int) result;
-}
-
 void
 is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 					 ArrayType *keys, int nkeys)
 {
-	Relation	rel = table_open(is_catalog_relation(segment_names[current_segment()]),
+	Relation	rel = table_open(is_change_segment_relid(is_change_segment_current()),
 								 RowExclusiveLock);
 	FullTransactionId xid = GetTopFullTransactionId();
 	Datum		values[8];
@@ -129,7 +95,7 @@ is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 	if (pushed)
 		PopActiveSnapshot();
 
-	/* the lock stays, it protects the row from is_change_log_rotate() */
+	/* the lock stays, it protects the row from is_change_segment_rotate() */
 	table_close(rel, NoLock);
 	last_writer = xid;
 }
@@ -176,55 +142,88 @@ is_change_log_snapshot(void)
 	return text;
 }
 
+/* A snapshot taken apart. */
+typedef struct Parts
+{
+	uint64		xmin;
+	uint64		xmax;
+	const char *in_progress;	/* transactions, with commas in between */
+} Parts;
+
+static Parts
+take_apart(const char *snapshot)
+{
+	Parts		parts;
+	int			consumed;
+
+	if (sscanf(snapshot, UINT64_FORMAT ":" UINT64_FORMAT ":%n",
+			   &parts.xmin, &parts.xmax, &consumed) != 2)
+		elog(ERROR, "unexpected snapshot \"%s\"", snapshot);
+	parts.in_progress = snapshot + consumed;
+	return parts;
+}
+
+/*
+ * The snapshot in which xmax and what comes later is not visible, nor is
+ * "hidden" (0: none).
+ */
+static char *
+put_together(const Parts *parts, uint64 xmax, uint64 hidden)
+{
+	StringInfoData result;
+	const char *rest;
+
+	initStringInfo(&result);
+	appendStringInfo(&result, UINT64_FORMAT ":" UINT64_FORMAT ":",
+					 Min(Min(parts->xmin, xmax), hidden ? hidden : xmax), xmax);
+	for (rest = parts->in_progress; *rest != '\0' || hidden;)
+	{
+		char	   *end = unconstify(char *, rest);
+		uint64		xid = *rest != '\0' ? strtou64(rest, &end, 10) : xmax;
+
+		if (hidden && hidden < xid)
+		{
+			appendStringInfo(&result, UINT64_FORMAT ",", hidden);
+			hidden = 0;
+			continue;
+		}
+		if (xid >= xmax)
+			break;
+		appendStringInfo(&result, UINT64_FORMAT ",", xid);
+		rest = *end == ',' ? end + 1 : end;
+	}
+	if (result.data[result.len - 1] == ',')
+		result.data[--result.len] = '\0';
+	return result.data;
+}
+
+/* What is visible in a snapshot of the transactions below this one. */
+static char *
+cut_off(const char *snapshot, uint64 xmax)
+{
+	Parts		parts = take_apart(snapshot);
+
+	return put_together(&parts, Min(xmax, parts.xmax), 0);
+}
+
 char *
 is_change_log_start_position(void)
 {
-	FullTransactionId self = GetTopFullTransactionId();
-	uint64		self_id = U64FromFullTransactionId(self);
+	uint64		self = U64FromFullTransactionId(GetTopFullTransactionId());
 	char	   *snapshot;
-	uint64		xmin;
-	uint64		xmax;
-	int			consumed;
-	const char *rest;
-	StringInfoData result;
-	bool		placed = false;
+	Parts		parts;
 
 	/*
 	 * From here on what commits is this sync's, although nobody can see that
 	 * before we commit: no segment may be emptied until then.
 	 */
-	for (int i = 0; i < SEGMENTS; i++)
-		LockRelationOid(is_catalog_relation(segment_names[i]), AccessShareLock);
-
-	snapshot = is_change_log_snapshot();
-	if (sscanf(snapshot, UINT64_FORMAT ":" UINT64_FORMAT ":%n",
-			   &xmin, &xmax, &consumed) != 2)
-		elog(ERROR, "unexpected snapshot \"%s\"", snapshot);
+	for (int i = 0; i < IS_SEGMENTS; i++)
+		LockRelationOid(is_change_segment_relid(i), AccessShareLock);
 
 	/* A snapshot never lists its own transaction as in progress. */
-	if (self_id >= xmax)
-		return snapshot;
-
-	initStringInfo(&result);
-	appendStringInfo(&result, UINT64_FORMAT ":" UINT64_FORMAT ":",
-					 Min(xmin, self_id), xmax);
-	for (rest = snapshot + consumed; *rest != '\0';)
-	{
-		char	   *end;
-		uint64		xid = strtou64(rest, &end, 10);
-
-		if (!placed && self_id < xid)
-		{
-			appendStringInfo(&result, UINT64_FORMAT ",", self_id);
-			placed = true;
-		}
-		appendStringInfo(&result, UINT64_FORMAT ",", xid);
-		rest = *end == ',' ? end + 1 : end;
-	}
-	if (!placed)
-		appendStringInfo(&result, UINT64_FORMAT ",", self_id);
-	result.data[--result.len] = '\0';
-	return result.data;
+	snapshot = is_change_log_snapshot();
+	parts = take_apart(snapshot);
+	return self < parts.xmax ? put_together(&parts, parts.xmax, self) : snapshot;
 }
 
 /* ----------------------------------------------------------------
@@ -236,12 +235,18 @@ is_change_log_start_position(void)
  * ----------------------------------------------------------------
  */
 
-#define WINDOW_CONDITION \
-	"((xid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax($1) " \
-	"  AND xid OPERATOR(pg_catalog.<) pg_catalog.pg_snapshot_xmax($2)) " \
-	" OR xid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip($1)))) " \
+#define BEGAN_AFTER \
+	"xid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax($1) " \
+	"AND xid OPERATOR(pg_catalog.<) pg_catalog.pg_snapshot_xmax($2) "
+
+#define WERE_IN_PROGRESS \
+	"xid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip($1))) "
+
+#define ARE_NEW \
 	"AND pg_catalog.pg_visible_in_snapshot(xid, $2) " \
 	"AND NOT pg_catalog.pg_visible_in_snapshot(xid, $1) "
+
+#define WINDOW_CONDITION "((" BEGAN_AFTER ") OR " WERE_IN_PROGRESS ") " ARE_NEW
 
 #define SYNC_CONDITION \
 	"AND source_id OPERATOR(pg_catalog.=) $3 " \
@@ -281,25 +286,80 @@ is_change_log_changed_sources(const char *old, const char *new)
 	return result;
 }
 
-bool
-is_change_log_has_changes(int32 source_id, int32 sync_id,
-						  const char *old, const char *new)
+/*
+ * The lowest transaction of the window (old, new] that has changes for this
+ * source and sync, or an invalid one.
+ */
+static FullTransactionId
+first_change(int32 source_id, int32 sync_id, const char *old, const char *new)
 {
+#define FIRST_OF(range) \
+	"(SELECT xid FROM iterable.change WHERE " range ARE_NEW SYNC_CONDITION "ORDER BY xid LIMIT 1)"
 	static IsQuery query = IS_QUERY(
-		"SELECT FROM iterable.change WHERE " WINDOW_CONDITION SYNC_CONDITION "LIMIT 1",
+		FIRST_OF(WERE_IN_PROGRESS) " UNION ALL " FIRST_OF(BEGAN_AFTER) " LIMIT 1",
 		4, PG_SNAPSHOTOID, PG_SNAPSHOTOID, INT4OID, INT4OID
 	);
+	FullTransactionId result = InvalidFullTransactionId;
 	Datum		values[4];
-	bool		result;
+	int			nest = NewGUCNestLevel();
 
+	/* In the order of the index, and no further than to the first. */
+	(void) set_config_option("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	values[0] = snapshot_datum(old);
 	values[1] = snapshot_datum(new);
 	values[2] = Int32GetDatum(source_id);
 	values[3] = Int32GetDatum(sync_id);
-	result = is_query_run(&query, values, NULL) > 0;
+	if (is_query_run(&query, values, NULL) > 0)
+	{
+		bool		isnull;
+
+		result = DatumGetFullTransactionId(is_query_value(0, 1, &isnull));
+	}
 	SPI_finish();
+	AtEOXact_GUC(true, nest);
 	return result;
+}
+
+bool
+is_change_log_has_changes(int32 source_id, int32 sync_id,
+						  const char *old, const char *new)
+{
+	return FullTransactionIdIsValid(first_change(source_id, sync_id, old, new));
+}
+
+char *
+is_change_log_next_window(int32 source_id, int32 sync_id, const char *position,
+						  const char *newest)
+{
+	FullTransactionId first = first_change(source_id, sync_id, position, newest);
+	uint64		to;
+
+	if (!FullTransactionIdIsValid(first))
+		return NULL;
+
+	/* It may have been in progress at the position, which must stay visible. */
+	to = Max(take_apart(position).xmax, U64FromFullTransactionId(first)) + WINDOW_TRANSACTIONS;
+	return to < take_apart(newest).xmax ? cut_off(newest, to) : pstrdup(newest);
+}
+
+char *
+is_change_log_pass(int32 source_id, int32 sync_id, const char *position,
+				   const char *newest)
+{
+	uint64		began = take_apart(position).xmax;
+	FullTransactionId first;
+
+	if (take_apart(newest).xmax < began + PASS_TRANSACTIONS)
+		return NULL;
+	first = first_change(source_id, sync_id, position, newest);
+	if (!FullTransactionIdIsValid(first))
+		return pstrdup(newest);
+	return U64FromFullTransactionId(first) < began + PASS_TRANSACTIONS ? NULL :
+		cut_off(newest, U64FromFullTransactionId(first));
 }
 
 struct IsWindow
@@ -473,140 +533,4 @@ is_change_log_close_window(IsWindow *window)
 	if (portal != NULL)
 		SPI_cursor_close(portal);
 	MemoryContextDelete(window->context);
-}
-
-/* ----------------------------------------------------------------
- * Segments
- * ----------------------------------------------------------------
- */
-
-static BlockNumber
-segment_blocks(Oid relid)
-{
-	Relation	rel = table_open(relid, AccessShareLock);
-	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
-
-	table_close(rel, AccessShareLock);
-	return blocks;
-}
-
-/*
- * Does any position need a row of this segment?  A row of a source or sync
- * that is no more is needed by none.
- */
-static bool
-segment_needed(const char *segment)
-{
-	char	   *query = psprintf("SELECT FROM %s.%s c "
-								 "JOIN iterable.sync s ON s.source_id OPERATOR(pg_catalog.=) c.source_id "
-								 "JOIN iterable.sync_state t ON t.sync_id OPERATOR(pg_catalog.=) s.sync_id "
-								 "WHERE (c.sync_id OPERATOR(pg_catalog.=) 0 OR c.sync_id OPERATOR(pg_catalog.=) s.sync_id) "
-								 "AND NOT pg_catalog.pg_visible_in_snapshot(c.xid, t.\"position\") LIMIT 1",
-								 IS_SCHEMA, segment);
-
-	if (SPI_execute(query, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the change log");
-	pfree(query);
-	return SPI_processed > 0;
-}
-
-/*
- * Move the writers on to a segment that is empty, if it is time or at_once is
- * set.  Returns the segment that is current now.
- */
-static int
-move_writers(bool at_once)
-{
-	static TimestampTz moved_at = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	int			current = current_segment();
-	BlockNumber blocks = segment_blocks(is_catalog_relation(segment_names[current]));
-
-	if (moved_at == 0)
-		moved_at = now;
-	if (blocks == 0 ||
-		!(at_once || blocks >= SEGMENT_BLOCKS ||
-		  TimestampDifferenceExceeds(moved_at, now, SEGMENT_SECONDS * 1000)))
-		return current;
-
-	for (int i = 0; i < SEGMENTS; i++)
-	{
-		Datum		sequence;
-
-		if (i == current ||
-			segment_blocks(is_catalog_relation(segment_names[i])) != 0)
-			continue;
-		sequence = ObjectIdGetDatum(is_catalog_relation("change_segment"));
-		DirectFunctionCall2(setval_oid, sequence, Int64GetDatum(i));
-		moved_at = now;
-		return i;
-	}
-	return current;
-}
-
-static void
-rotate(bool at_once)
-{
-	int			current;
-
-	SPI_connect();
-
-	/*
-	 * Before anything is emptied: writers must not be sent to a segment that
-	 * stays locked until we have committed, which may take a while.
-	 */
-	current = move_writers(at_once);
-
-	for (int i = 0; i < SEGMENTS; i++)
-	{
-		Oid			relid = is_catalog_relation(segment_names[i]);
-		char	   *command;
-
-		if (i == current || segment_blocks(relid) == 0)
-			continue;
-
-		/*
-		 * A look without the lock first, so that nobody is kept out while a
-		 * segment is read that can't be emptied anyway.
-		 */
-		if (segment_needed(segment_names[i]) ||
-			!ConditionalLockRelationOid(relid, AccessExclusiveLock))
-			continue;
-		if (segment_needed(segment_names[i]))
-		{
-			UnlockRelationOid(relid, AccessExclusiveLock);
-			continue;
-		}
-		command = psprintf("TRUNCATE ONLY %s.%s", IS_SCHEMA, segment_names[i]);
-		SPI_execute(command, false, 0);
-		pfree(command);
-
-		/* one at a time: the lock must not last while others are looked at */
-		break;
-	}
-	SPI_finish();
-}
-
-void
-is_change_log_rotate(void)
-{
-	rotate(false);
-}
-
-/*
- * iterable.rotate_change_log() returns void
- *
- * What the worker does by itself, without waiting for the current segment to
- * grow.  Raises 25001 if the transaction's snapshot is fixed: it would hide
- * what was written since.
- */
-Datum
-iterable_rotate_change_log(PG_FUNCTION_ARGS)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("iterable.rotate_change_log() needs isolation level READ COMMITTED")));
-	rotate(true);
-	PG_RETURN_VOID();
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * change_log.h
- *	  The append-only log of captured keys: writing, windows, segments.
+ *	  The append-only log of captured keys: writing, positions, windows.
  *
  * A position in the log is a snapshot, not a number: a window is what is
  * visible in a newer snapshot and not in the position.  "seq > last" would
@@ -71,6 +71,23 @@ extern bool is_change_log_has_changes(int32 source_id, int32 sync_id,
 									  const char *old, const char *new);
 
 /*
+ * The end of the next window of a sync that is at this position: newest, a
+ * snapshot, or one of before that shows fewer transactions; NULL if newest
+ * shows no change for it.  The order of changes is that of capture within a
+ * window, but not from one to the next: enough where rows are read as they are
+ * when they are sent.
+ */
+extern char *is_change_log_next_window(int32 source_id, int32 sync_id,
+									   const char *position, const char *newest);
+
+/*
+ * Where the position of a sync that has no window open may be moved, over what
+ * is visible in newest and not the sync's; NULL if that is not worth it.
+ */
+extern char *is_change_log_pass(int32 source_id, int32 sync_id,
+								const char *position, const char *newest);
+
+/*
  * Read the window (old, new] of a sync in order, from after (seq, offset).
  * The result is a held cursor: sorted and complete, bounded in memory, and
  * without a snapshot or lock once the transaction has ended.
@@ -95,12 +112,5 @@ extern IsWindow *is_change_log_open_window(int32 source_id, int32 sync_id,
  */
 extern bool is_change_log_next(IsWindow *window, IsChange *change);
 extern void is_change_log_close_window(IsWindow *window);
-
-/*
- * Empty segments that every position has passed, and move the writers to
- * another segment when the current one has grown.  Never waits for a lock.
- * Runs in a transaction of its own.
- */
-extern void is_change_log_rotate(void);
 
 #endif							/* IS_CHANGE_LOG_H */

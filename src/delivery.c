@@ -383,6 +383,22 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 	SPI_finish();
 }
 
+void
+is_delivery_forget_payloads(int32 sync_id, const List *keys)
+{
+	Datum	   *elems = palloc_array(Datum, list_length(keys) + 1);
+	int			n = 0;
+	ListCell   *lc;
+
+	if (keys == NIL)
+		return;
+	foreach(lc, keys)
+		elems[n++] = CStringGetTextDatum(lfirst(lc));
+	SPI_connect();
+	forget_payloads(sync_id, text_array(elems, NULL, n), true);
+	SPI_finish();
+}
+
 List *
 is_delivery_take_due_failures(int32 sync_id, int max)
 {

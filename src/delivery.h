@@ -83,6 +83,9 @@ typedef struct IsResult
  */
 extern void is_delivery_record(int32 sync_id, const IsResult *results, int n);
 
+/* What Iterable has of the rows of these keys (List of char *) is not known. */
+extern void is_delivery_forget_payloads(int32 sync_id, const List *keys);
+
 /*
  * Keys of rows that are there as far as is known, accepted or failed, after
  * "after" (NULL: from the first): at most max, as a List of char * in order.

@@ -14,6 +14,7 @@
 
 #include "capture.h"
 #include "capture_error.h"
+#include "change_segment.h"
 #include "compat.h"
 #include "launcher.h"
 #include "scan_worker.h"
@@ -67,6 +68,13 @@ _PG_init(void)
 							&is_max_scan_workers,
 							2, 1, 64,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("iterable_sync.max_change_log_size",
+							"Size that the change log of a database may reach before syncs lose their places in it.",
+							"Syncs that have not passed its oldest part go on from what is committed then, and compare their rows when they may run.",
+							&is_max_change_log_size,
+							1024, 4, 16 * 1024 * 1024,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 
 	/* Fixes the size of shared memory, so it exists only with that. */
 	if (process_shared_preload_libraries_in_progress)

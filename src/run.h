@@ -21,6 +21,18 @@
 
 #include "http.h"
 
+/* Requests under way at once, at most. */
+#define IS_RUN_MAX_LANES 10
+
+/* A batch is complete when it has this many keys, however few are to be sent. */
+#define IS_RUN_BATCH_KEYS 20000
+
+/*
+ * Keys that are in batches and not recorded as done, at most: twice the lanes,
+ * one that is being filled, each with the last chunk that made it full.
+ */
+#define IS_RUN_OPEN_KEYS ((2 * IS_RUN_MAX_LANES + 1) * (IS_RUN_BATCH_KEYS + 1000))
+
 typedef struct IsRun IsRun;
 
 /*

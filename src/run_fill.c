@@ -21,24 +21,10 @@
 /* A chunk has as many rows as make about this many bytes. */
 #define CHUNK_BYTES (8 * 1024 * 1024)
 
-/* A batch with nothing to send is recorded after this many keys. */
-#define QUIET_BATCH_KEYS 20000
-
 /* ----------------------------------------------------------------
  * Chunk
  * ----------------------------------------------------------------
  */
-
-/* Was this place done by an earlier run, beyond those that it left undone? */
-static bool
-done_ahead(const IsRun *run, IsPlace place)
-{
-	for (int i = 0; i < run->state->nahead; i++)
-		if (is_run_place_after(place, run->state->ahead[i].from) &&
-			!is_run_place_after(place, run->state->ahead[i].to))
-			return true;
-	return false;
-}
 
 typedef struct KeyEntry
 {
@@ -103,7 +89,7 @@ read_keys(IsRun *run, IsChunk *chunk, int max)
 		/* TRUNCATE removes rows only: nothing is sent for it. */
 		if (change.op == IS_OP_TRUNCATE)
 			run->truncated = true;
-		if (change.key != NULL && !done_ahead(run, place))
+		if (change.key != NULL && !is_state_done_ahead(run->state, place))
 		{
 			KeyEntry   *entry;
 			bool		found;
@@ -293,7 +279,7 @@ is_run_fill(IsRun *run)
 	if (run->filling &&
 		((run->window_read && run->chunk == NULL) ||
 		 run->filling->nsend >= IS_MAX_BATCH_ROWS ||
-		 (run->filling->nsend == 0 && run->filling->nrows >= QUIET_BATCH_KEYS)))
+		 run->filling->nrows >= IS_RUN_BATCH_KEYS))
 		complete_batch(run, run->read_to);
 	is_txn_commit();
 

@@ -106,12 +106,6 @@ is_run_now_us(void)
 	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }
 
-static inline bool
-is_run_place_after(IsPlace a, IsPlace b)
-{
-	return a.seq > b.seq || (a.seq == b.seq && a.offset > b.offset);
-}
-
 /*
  * run.c: load the connection, or sync, connection and renderer, as they are
  * now; rights are checked anew (in a transaction).

@@ -19,10 +19,12 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "background.h"
 #include "catalog.h"
 #include "config.h"
 #include "http.h"
 #include "iterable_sync.h"
+#include "launcher.h"
 #include "reading.h"
 #include "run.h"
 #include "scan.h"
@@ -234,6 +236,8 @@ iterable_run_now(PG_FUNCTION_ARGS)
 		if (state && (state->run_id != 0 || is_schedule_continuous(state->schedule)))
 			is_state_end_run(sync->sync_id, state->run_id);
 		is_txn_commit();
+		if (!is_launcher_available())
+			is_background_keep_log();	/* nobody else does */
 		is_http_destroy(http);
 	}
 	PG_FINALLY();

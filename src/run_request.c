@@ -14,7 +14,6 @@
 
 /* Requests under way at once, and look-ups. */
 #define MIN_LANES 2
-#define MAX_LANES 10
 #define MAX_LOOKUPS 10
 
 /* How often a connection in trouble is read again, in µs. */
@@ -39,7 +38,7 @@ is_run_lanes(const IsRun *run)
 {
 	double		needed = 2 * run->connection->rate[run->endpoint] * run->rtt / US_PER_S;
 
-	return Max(MIN_LANES, Min(MAX_LANES, (int) needed + 1));
+	return Max(MIN_LANES, Min(IS_RUN_MAX_LANES, (int) needed + 1));
 }
 
 /* 0 if a request may leave, else µs to wait; counts it if so. */

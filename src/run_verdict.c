@@ -92,7 +92,7 @@ is_run_record(IsRun *run, IsBatch *batch)
 			ahead[nahead++] = other->stretch;
 	}
 	for (int i = 0; i < run->state->nahead; i++)
-		if (is_run_place_after(run->state->ahead[i].to, done))
+		if (is_state_place_after(run->state->ahead[i].to, done))
 			ahead[nahead++] = run->state->ahead[i];
 
 	last = run->window_read && run->chunk == NULL && run->filling == NULL &&

@@ -138,10 +138,11 @@ is_run_start_window(IsRun *run)
 		if (state->run_requested)
 			is_state_answer_request(run->sync_id);
 		old = MemoryContextSwitchTo(run->state_context);
-		state->window_end = is_change_log_snapshot();
+		state->window_end = is_change_log_next_window(state->source_id, run->sync_id,
+													  state->position,
+													  is_change_log_snapshot());
 		MemoryContextSwitchTo(old);
-		if (!is_change_log_has_changes(state->source_id, run->sync_id,
-									   state->position, state->window_end))
+		if (state->window_end == NULL)
 		{
 			if (state->scanning && state->run_id == 0)
 				state->run_id = is_state_begin_run(run->sync_id);

@@ -135,6 +135,19 @@ is_scan_finish(IsScan *scan)
 }
 
 bool
+is_scan_waits(int32 sync_id, const char *reason)
+{
+	static IsQuery query = IS_QUERY(
+		"SELECT FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND reason OPERATOR(pg_catalog.=) $2 AND phase OPERATOR(pg_catalog.=) 'w'",
+		2, INT4OID, TEXTOID
+	);
+	Datum		values[2] = {Int32GetDatum(sync_id), CStringGetTextDatum(reason)};
+
+	return run(&query, values, NULL) > 0;
+}
+
+bool
 is_scan_cancel(int32 sync_id)
 {
 	static IsQuery query = IS_QUERY(

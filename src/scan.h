@@ -56,6 +56,9 @@ extern void is_scan_request_check(int32 sync_id, const char *reason);
  */
 extern void is_scan_request_again(int32 sync_id, const char *reason);
 
+/* Is one asked for, for this reason, that has not begun? */
+extern bool is_scan_waits(int32 sync_id, const char *reason);
+
 /* Take a request back; false if there was none.  As above. */
 extern bool is_scan_cancel(int32 sync_id);
 

@@ -200,6 +200,16 @@ is_state_load(int32 sync_id, bool for_update)
 	return state;
 }
 
+bool
+is_state_done_ahead(const IsSyncState *state, IsPlace place)
+{
+	for (int i = 0; i < state->nahead; i++)
+		if (is_state_place_after(place, state->ahead[i].from) &&
+			!is_state_place_after(place, state->ahead[i].to))
+			return true;
+	return false;
+}
+
 /* ----------------------------------------------------------------
  * The lock of a run
  * ----------------------------------------------------------------
@@ -369,6 +379,37 @@ is_state_close_window(int32 sync_id)
 	Datum		value = Int32GetDatum(sync_id);
 
 	run_update(&query, &value, NULL);
+}
+
+void
+is_state_pass(int32 sync_id, const char *from, const char *to)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_state SET \"position\" = $3::pg_catalog.pg_snapshot "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND window_end IS NULL "
+		"AND \"position\"::pg_catalog.text OPERATOR(pg_catalog.=) $2",
+		3, INT4OID, TEXTOID, TEXTOID
+	);
+	Datum		values[3] = {
+		Int32GetDatum(sync_id), CStringGetTextDatum(from), CStringGetTextDatum(to)
+	};
+
+	run_update(&query, values, NULL);
+}
+
+void
+is_state_begin_anew(int32 sync_id, const char *position)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_state SET state_id = DEFAULT, "
+		"\"position\" = $2::pg_catalog.pg_snapshot, window_end = NULL, "
+		"window_seq = 0, window_offset = 0, window_ahead = '{}' "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		2, INT4OID, TEXTOID
+	);
+	Datum		values[2] = {Int32GetDatum(sync_id), CStringGetTextDatum(position)};
+
+	run_update(&query, values, NULL);
 }
 
 void

@@ -82,6 +82,15 @@ typedef struct IsRunCounts
 	int64		bytes;
 } IsRunCounts;
 
+static inline bool
+is_state_place_after(IsPlace a, IsPlace b)
+{
+	return a.seq > b.seq || (a.seq == b.seq && a.offset > b.offset);
+}
+
+/* Is this place of the open window done, beyond those that are left undone? */
+extern bool is_state_done_ahead(const IsSyncState *state, IsPlace place);
+
 /*
  * System identifier, database and iterable_sync.environment as one text,
  * palloc'ed: a sync runs only where it was enabled.
@@ -125,6 +134,18 @@ extern bool is_state_run_wanted(int32 sync_id);
  */
 extern void is_state_open_window(int32 sync_id, const char *window_end);
 extern void is_state_close_window(int32 sync_id);
+
+/*
+ * The sync has no changes between these two, nor a window open: move its
+ * position on, if it still is the first.
+ */
+extern void is_state_pass(int32 sync_id, const char *from, const char *to);
+
+/*
+ * The sync is at this position from now on, with no window open; it is another
+ * state, for which a run that is under way records nothing.
+ */
+extern void is_state_begin_anew(int32 sync_id, const char *position);
 
 /* Note how far the open window is done. */
 extern void is_state_advance(int32 sync_id, IsPlace done,
