@@ -19,6 +19,7 @@
 #include "config.h"
 #include "hint.h"
 #include "iterable_meaning.h"
+#include "state.h"
 
 PG_FUNCTION_INFO_V1(iterable_retry_failures);
 PG_FUNCTION_INFO_V1(iterable_discard_failures);
@@ -73,6 +74,20 @@ check_age(Interval *older_than)
 				 errmsg("argument \"%s\" must not be negative", "older_than")));
 }
 
+/*
+ * The worker records verdicts with the state of the sync locked: rows of
+ * deliveries and failures in one order, which is not that of a query here.
+ */
+static void
+lock_records(int32 sync_id)
+{
+	IsUserContext save;
+
+	is_catalog_become_owner(&save);
+	(void) is_state_load(sync_id, true);
+	is_catalog_restore_user(&save);
+}
+
 /* Run a query on the failures that the arguments of the function choose. */
 static uint64
 run_on_chosen(FunctionCallInfo fcinfo, IsQuery *query, const char *function)
@@ -80,6 +95,7 @@ run_on_chosen(FunctionCallInfo fcinfo, IsQuery *query, const char *function)
 	char	   *name = is_config_arg(fcinfo, 0, "sync", true);
 	Datum		values[5] = {0};
 	char		nulls[5] = "     ";
+	int32		sync_id;
 
 	is_config_check_writable(function);
 	if (!PG_ARGISNULL(1))
@@ -89,7 +105,9 @@ run_on_chosen(FunctionCallInfo fcinfo, IsQuery *query, const char *function)
 	if (!PG_ARGISNULL(4))
 		check_age(PG_GETARG_INTERVAL_P(4));
 
-	values[0] = Int32GetDatum(is_catalog_get_sync(name)->sync_id);
+	sync_id = is_catalog_get_sync(name)->sync_id;
+	lock_records(sync_id);
+	values[0] = Int32GetDatum(sync_id);
 	for (int i = 1; i < 5; i++)
 	{
 		if (PG_ARGISNULL(i))

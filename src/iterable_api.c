@@ -413,8 +413,11 @@ start_answer(const cJSON *json, IsApiAnswer *answer)
 	const char *code = is_cjson_string(json, "code");
 
 	memset(answer, 0, sizeof(*answer));
-	if (code != NULL)
-		is_cjson_append_plain(answer->code, sizeof(answer->code), code);
+
+	/* what is no word of theirs may be an echo of a key */
+	if (code != NULL && strlen(code) < sizeof(answer->code) &&
+		strspn(code, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._") == strlen(code))
+		strlcpy(answer->code, code, sizeof(answer->code));
 }
 
 void

@@ -138,7 +138,8 @@ typedef struct IsApiAnswer
 	const char *class;			/* constant: the code's name, or ours for a
 								 * status; NULL when the rows tell */
 	const char *hint;			/* constant: what a person must mend, or NULL */
-	char		code[64];		/* Iterable's code, "" without */
+	char		code[64];		/* Iterable's code, "" without or if it is
+								 * not of letters */
 	char		message[256];	/* Iterable's msg, redacted (ASCII; no quoted
 								 * value, no identifier, no key, no echo), or
 								 * ours if it has none */

@@ -28,12 +28,14 @@
 /*
  * Failures whose time has come become changes of this sync in the log: so they
  * take the one way that everything takes, and share its order and its safety.
+ * Whoever is about to change failures otherwise has the state locked, too.
  */
 static void
 feed(IsRun *run)
 {
 	char		op = IS_OP_RETRY;
 
+	(void) is_state_load(run->sync_id, true);
 	is_change_log_append_keys(run->sync->source.source_id, run->sync_id, &op, 1,
 							  is_delivery_take_due_failures(run->sync_id,
 															IS_MAX_BATCH_ROWS));

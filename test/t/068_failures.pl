@@ -272,6 +272,32 @@ is( sql(q{SELECT array_agg(DISTINCT f) FROM iterable.run, unnest(created_fields)
 is(sql(q{SELECT warning FROM iterable.sync_status WHERE sync = 'types'}), '', 'no warning without a reason');
 
 #
+# People and the worker at the same failures, in every order
+#
+my $busy = scene('busy');
+$busy->config({ recordBodies => JSON::PP::false });
+sql(q{INSERT INTO busy SELECT i, 'nobody' || i FROM generate_series(1, 300) i});
+sql(q{INSERT INTO busy SELECT i, 'person-' || i || '@example.com', '1' FROM generate_series(301, 600) i});
+synced($node, 'busy', 'busy: rows fail', 300);
+my $script = PostgreSQL::Test::Utils::tempdir() . '/busy.sql';
+append_to_file($script, q{
+\set way random(0, 3)
+\if :way = 0
+SELECT iterable_retry_failures('busy');
+\elif :way = 1
+SELECT iterable_discard_failures('busy', class => 'bad_email');
+\else
+BEGIN;
+SELECT pg_advisory_xact_lock(1);
+UPDATE busy SET who = CASE WHEN random() < 0.5 THEN 'nobody' ELSE 'person-' || id || '@example.com' END,
+	v = to_jsonb(random()) WHERE id IN (SELECT id FROM busy ORDER BY random() LIMIT 100);
+COMMIT;
+\endif
+});
+$node->command_ok([ 'pgbench', '-n', '-c', '4', '-T', '4', '-f', $script, 'postgres' ], 'busy: everybody works');
+log_lacks($node, 'deadlock detected', 'busy: nobody is in anybody\'s way');
+
+#
 # Other answers
 #
 my $plain = scene('plain');

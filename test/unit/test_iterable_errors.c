@@ -115,7 +115,11 @@ each_code(void **state)
 	assert_string_equal(answer.message, "something is wrong");
 	assert_int_equal(answer.created_fields.n, 0);
 	read_answer(USERS, NROWS, 400, CODE("a b\\n<c>\\u00e9d'e"), strlen(CODE("a b\\n<c>\\u00e9d'e")));
-	assert_string_equal(answer.code, "abcde");
+	assert_string_equal(answer.code, "");
+	read_answer(USERS, NROWS, 400, CODE("0123456789abcdef0123456789abcdef"), strlen(CODE("0123456789abcdef0123456789abcdef")));
+	assert_string_equal(answer.code, "");
+	read_answer(USERS, NROWS, 400, CODE("error.users.some_thing"), strlen(CODE("error.users.some_thing")));
+	assert_string_equal(answer.code, "error.users.some_thing");
 }
 
 #define BAD_BODY(params) "{\"msg\":\"[/api/x] Invalid JSON body\",\"code\":\"BadJsonBody\",\"params\":" params "}"
