@@ -74,10 +74,13 @@ $node->stop('immediate');
 $node->start;
 $node->safe_psql('postgres', q{
 	INSERT INTO person VALUES (4, 'committed');
-	SELECT iterable.rotate_change_log() FROM generate_series(1, 3);
+	SELECT iterable.rotate_change_log() FROM generate_series(1, 3)});
+$node->safe_psql('postgres', q{
+	DO $$ BEGIN FOR i IN 1..1000 LOOP UPDATE person SET v = i WHERE id = 4; COMMIT; END LOOP; END $$;
+	SELECT iterable.rotate_change_log();
 	INSERT INTO person VALUES (5, 'committed')});
 is($node->safe_psql('postgres', q{SELECT done FROM iterable_wait('persons', '1 min')}),
-	't', 'nor after a crash');
+	't', 'nor after a crash and 1,000 other commits');
 $node->safe_psql('postgres', 'SELECT iterable.rotate_change_log()') for 1 .. 5;
 is($emulator->stats->{users}, 3, 'what was committed is sent');
 
@@ -130,8 +133,51 @@ is( $node->safe_psql('postgres', q{
 	"t\n1180000|t",
 	'1,000,000 rows in a statement are not kept in memory');
 captured($node);
+is( $node->safe_psql('postgres', q{
+		DO $$
+		DECLARE
+			place tid := (SELECT ctid FROM t WHERE id = 1);
+		BEGIN
+			FOR i IN 1..1000000 LOOP
+				UPDATE t SET v = i WHERE ctid = place RETURNING ctid INTO place;
+			END LOOP;
+		END
+		$$}) . captured($node),
+	'U1', 'a row that is updated 1,000,000 times is one key');
 $node->safe_psql('postgres', 'TRUNCATE t');
 is(captured($node), 'T', 'truncated');
+
+# Each open level keeps no more than it has not written.
+is( $node->safe_psql('postgres', q{
+		CREATE FUNCTION nest(depth int) RETURNS bigint LANGUAGE plpgsql AS $$
+		DECLARE
+			bytes bigint;
+		BEGIN
+			INSERT INTO t SELECT generate_series(20000 * depth, 20000 * depth + 9999);
+			IF depth = 0 THEN
+				RETURN (SELECT total_bytes FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext');
+			END IF;
+			bytes := nest(depth - 1);
+			INSERT INTO t SELECT generate_series(20000 * depth + 10000, 20000 * depth + 19999);
+			IF depth % 10 = 5 THEN
+				RAISE division_by_zero;
+			END IF;
+			RETURN greatest(bytes, (SELECT total_bytes FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext'));
+		EXCEPTION
+			WHEN division_by_zero THEN RETURN bytes;
+		END
+		$$;
+		SELECT nest(50) / 51 < 80 * 1024;
+		SELECT count(*) FROM t;
+		SELECT sum(n), count(*) < 500 FROM iterable.change WHERE seq > (SELECT seq FROM seen)}),
+	"t\n100000\n100000|t", 'nested levels of many keys');
+is( $node->safe_psql('postgres', q{
+		SELECT count(*) FROM t FULL JOIN (SELECT unnest(keys)::int AS id FROM iterable.change WHERE seq > (SELECT seq FROM seen)) c USING (id)
+		WHERE t.id IS NULL OR c.id IS NULL}),
+	'0', 'what is rolled back with its level is not captured');
+captured($node);
+$node->safe_psql('postgres', 'TRUNCATE t');
+captured($node);
 
 # ----------------------------------------------------------------
 # Replication
