@@ -52,15 +52,21 @@ relations_with_trigger(int32 source_id, int16 type)
 	return result;
 }
 
+/*
+ * DROP TRIGGER by itself would lock the partitions of a table before the table,
+ * while those who write lock the table first: a deadlock.
+ */
 static void
 drop_trigger(Oid relid, const char *name)
 {
 	char	   *table = get_rel_name(relid);
+	char	   *qualified_name =
+		quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), table);
 
 	is_source_run_ddl(table,
-			list_make1(psprintf("DROP TRIGGER %s ON %s", name,
-								quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-														   table))));
+					  list_make2(psprintf("LOCK TABLE %s IN ACCESS EXCLUSIVE MODE",
+										  qualified_name),
+								 psprintf("DROP TRIGGER %s ON %s", name, qualified_name)));
 }
 
 void
