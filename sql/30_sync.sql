@@ -30,6 +30,8 @@ CREATE TABLE iterable.sync (
 	merge_nested_objects boolean NOT NULL,
 	create_new_fields text NOT NULL CHECK (create_new_fields IN ('project', 'always', 'never')),
 	dry_run boolean NOT NULL,
+	capture text NOT NULL CHECK (capture IN ('key', 'row')),
+	versions boolean NOT NULL CHECK (capture = 'row' OR NOT versions),
 	enabled boolean NOT NULL DEFAULT false,
 	version integer NOT NULL DEFAULT 1,
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -46,6 +48,8 @@ COMMENT ON COLUMN iterable.sync.prefer_user_id IS 'users of an email project may
 COMMENT ON COLUMN iterable.sync.merge_nested_objects IS 'objects in dataFields are merged one level deep, not replaced';
 COMMENT ON COLUMN iterable.sync.create_new_fields IS 'may Iterable create fields that it does not know: as its project says, always, never';
 COMMENT ON COLUMN iterable.sync.dry_run IS 'everything is done but the requests';
+COMMENT ON COLUMN iterable.sync.capture IS 'what is sent of a changed row: key, the row as it is then; row, every version as it was committed';
+COMMENT ON COLUMN iterable.sync.versions IS 'each version is an event of its own';
 COMMENT ON COLUMN iterable.sync.version IS 'goes up with every change of the sync or its mappings; a worker rebuilds its plan when it differs';
 
 CREATE TABLE iterable.mapping (

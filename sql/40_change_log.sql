@@ -18,8 +18,20 @@ CREATE TABLE iterable.change (
 	captured_at timestamptz NOT NULL,
 	n integer NOT NULL,
 	ops text NOT NULL,
-	keys text[] NOT NULL
+	keys text[] NOT NULL,
+	tags text[],
+	versions bytea
 );
+
+/* Where the server was built with it; tables below inherit it. */
+DO $$
+BEGIN
+	ALTER TABLE iterable.change ALTER COLUMN versions SET COMPRESSION lz4;
+EXCEPTION WHEN feature_not_supported THEN
+	NULL;
+END
+$$;
+
 CREATE TABLE iterable.change_0 () INHERITS (iterable.change) USING heap;
 CREATE TABLE iterable.change_1 () INHERITS (iterable.change) USING heap;
 CREATE TABLE iterable.change_2 () INHERITS (iterable.change) USING heap;
@@ -34,6 +46,8 @@ COMMENT ON COLUMN iterable.change.xid IS 'top-level transaction that captured th
 COMMENT ON COLUMN iterable.change.sync_id IS '0: for every sync of the source; otherwise for this one alone (backfill, retry)';
 COMMENT ON COLUMN iterable.change.ops IS 'one letter a key, or a single letter for all: I insert, U update, D delete, T truncate (no key), B found by a scan, F the same and to be sent whatever Iterable has, R retry, L the key could not be told (no key)';
 COMMENT ON COLUMN iterable.change.keys IS 'canonical texts of the keys, in the order of capture';
+COMMENT ON COLUMN iterable.change.tags IS 'of failures that are tried again: which version of the row has failed, empty: the row as it is';
+COMMENT ON COLUMN iterable.change.versions IS 'the rows as they were committed, where a sync of the source wants them, in the form of src/row_version.h; nobody but the worker reads it';
 
 CREATE FUNCTION iterable.rotate_change_log() RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE

@@ -1,7 +1,7 @@
 CREATE FUNCTION iterable_capture() RETURNS trigger
 	LANGUAGE C STRICT
 	AS 'MODULE_PATHNAME', 'iterable_capture';
-COMMENT ON FUNCTION iterable_capture() IS 'Trigger that writes the keys of changed rows to the change log. iterable_enable_sync() puts it on the source; its arguments are the source, the key columns and the watched columns. Raises 39P01 when fired in any other way than AFTER, for each row or for TRUNCATE.';
+COMMENT ON FUNCTION iterable_capture() IS 'Trigger that writes the keys of changed rows to the change log. iterable_enable_sync() puts it on the source; its arguments are the source, the key columns, the watched columns, and the stored columns where a sync sends rows as they were committed. Raises 39P01 when fired in any other way than AFTER, for each row or for TRUNCATE.';
 
 /*
  * Changes that could not be captured are marked in shared memory, from where

@@ -20,6 +20,7 @@ COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v vanished from t
 CREATE TABLE iterable.sync_failure (
 	sync_id integer NOT NULL,
 	key text COLLATE "C" NOT NULL,
+	tag text COLLATE "C" NOT NULL DEFAULT '',
 	class text NOT NULL,
 	code text,
 	message text,
@@ -30,10 +31,13 @@ CREATE TABLE iterable.sync_failure (
 	last_at timestamptz NOT NULL,
 	attempts integer NOT NULL DEFAULT 1,
 	next_at timestamptz,
-	PRIMARY KEY (sync_id, key)
+	version bytea,
+	PRIMARY KEY (sync_id, key, tag)
 );
 CREATE INDEX sync_failure_next ON iterable.sync_failure (sync_id, next_at) WHERE next_at IS NOT NULL;
 COMMENT ON TABLE iterable.sync_failure IS 'rows that Iterable refused or that could not be rendered';
+COMMENT ON COLUMN iterable.sync_failure.tag IS 'which version of the row has failed; empty: the row as it was when it was read';
+COMMENT ON COLUMN iterable.sync_failure.version IS 'that version, in the form of src/row_version.h, kept until it is sent; nobody but the worker reads it';
 COMMENT ON COLUMN iterable.sync_failure.payload_hash IS 'of the payload that failed; null: there was none';
 COMMENT ON COLUMN iterable.sync_failure.payload IS 'the payload that failed, only where iterable_sync.keep_failed_payloads is on';
 COMMENT ON COLUMN iterable.sync_failure.next_at IS 'when the row is tried again; null: it waits for a person or for a newer change of the row';

@@ -10,6 +10,7 @@ SELECT s.name AS sync,
 	pg_catalog.format('%I.%I', c.schema_name, c.table_name) AS source,
 	s.object,
 	s.mode,
+	CASE WHEN s.versions THEN 'versions' ELSE s.capture END AS capture,
 	s.schedule,
 	CASE
 		WHEN NOT s.enabled THEN 'disabled'
@@ -97,6 +98,7 @@ COMMENT ON COLUMN iterable.sync_status.connection IS 'foreign server that it sen
 COMMENT ON COLUMN iterable.sync_status.source IS 'relation whose rows it sends, followed by name';
 COMMENT ON COLUMN iterable.sync_status.object IS 'user or event';
 COMMENT ON COLUMN iterable.sync_status.mode IS 'insert, update or upsert, seen from Iterable';
+COMMENT ON COLUMN iterable.sync_status.capture IS 'what is sent of a row that changed: key, the row as it is then; row, every version as it was committed; versions, each of them as an event of its own';
 COMMENT ON COLUMN iterable.sync_status.schedule IS 'continuous, manual, an interval, a cron line, or after another sync';
 COMMENT ON COLUMN iterable.sync_status.state IS 'disabled; enabled; paused: waits until the reason is mended; failing: tries again by itself';
 COMMENT ON COLUMN iterable.sync_status.reason IS 'why it is paused or failing, or compares its rows because it has lost its place in the change log';
@@ -143,7 +145,7 @@ COMMENT ON COLUMN iterable.run.created_fields IS 'fields that Iterable has creat
 COMMENT ON COLUMN iterable.run.filtered_fields IS 'fields that Iterable has dropped, because the project, or create_new_fields, does not let it create them; the rows are accepted without them';
 
 CREATE VIEW iterable.failure WITH (security_barrier) AS
-SELECT s.name AS sync, f.key, f.class, f.code, f.message,
+SELECT s.name AS sync, f.key, NULLIF(f.tag, '') AS version, f.class, f.code, f.message,
 	iterable.what_to_do(f.class, s.object) AS what_to_do, f.first_at, f.last_at,
 	f.attempts, f.next_at, f.request_id, f.payload::json AS payload
 FROM iterable.sync_failure f
@@ -152,6 +154,7 @@ WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
 COMMENT ON VIEW iterable.failure IS 'rows that Iterable refused or that could not be rendered; a newer change of the row tries it again and clears it on success';
 COMMENT ON COLUMN iterable.failure.sync IS 'name of the sync';
 COMMENT ON COLUMN iterable.failure.key IS 'canonical text of the unique field of the row';
+COMMENT ON COLUMN iterable.failure.version IS 'which version of the row it is, where rows are sent as they were committed: it is kept and tried again as it was; null: the row as it is';
 COMMENT ON COLUMN iterable.failure.class IS 'what is wrong, in one word';
 COMMENT ON COLUMN iterable.failure.code IS 'code of Iterable''s answer, if it was Iterable that refused';
 COMMENT ON COLUMN iterable.failure.message IS 'what is wrong, without data of the row';

@@ -71,7 +71,7 @@ force_unknown(const IsSync *sync)
 		return;
 	window = is_change_log_open_window(state->source_id, state->sync_id, state->position,
 									   state->window_end, state->done.seq,
-									   state->done.offset);
+									   state->done.offset, false);
 	while (is_change_log_next(window, &change))
 	{
 		if (change.key == NULL)

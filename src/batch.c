@@ -119,7 +119,7 @@ copy_text(const char *text)
 }
 
 static IsBatchRow *
-append_row(IsBatch *batch, const IsRow *row)
+append_row(IsBatch *batch, const IsRow *row, bool may_fail)
 {
 	MemoryContext old = MemoryContextSwitchTo(batch->context);
 	IsBatchRow *new;
@@ -141,6 +141,17 @@ append_row(IsBatch *batch, const IsRow *row)
 	new->row.problem = copy_text(row->problem);
 	new->row.problem_detail = copy_text(row->problem_detail);
 	new->row.payload = NULL;
+
+	/* kept with a failure */
+	if (row->version && may_fail)
+		new->row.version = is_version_copy(row->version);
+	else if (row->version)
+	{
+		IsVersion  *version = palloc0_object(IsVersion);
+
+		version->tag = pstrdup(row->version->tag);
+		new->row.version = version;
+	}
 	MemoryContextSwitchTo(old);
 	return new;
 }
@@ -168,7 +179,7 @@ is_batch_add(IsBatch *batch, const IsRow *row, bool look_up)
 	for (int i = 0; i < n; i++)
 		(void) hash_search(batch->claimed, &claims[i], HASH_ENTER, NULL);
 
-	new = append_row(batch, row);
+	new = append_row(batch, row, true);
 	new->to_send = true;
 	new->look_up = look_up;
 	new->payload_at = batch->payloads.len;
@@ -181,7 +192,7 @@ void
 is_batch_note(IsBatch *batch, const IsRow *row, IsFate fate)
 {
 	Claim		claim = key_claim(row);
-	IsBatchRow *new = append_row(batch, row);
+	IsBatchRow *new = append_row(batch, row, fate == IS_FATE_REJECTED);
 
 	/* A later change of the row must not be recorded together with this. */
 	(void) hash_search(batch->claimed, &claim, HASH_ENTER, NULL);

@@ -44,13 +44,12 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/fmgroids.h"
-#include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "capture_error.h"
+#include "capture_row.h"
+#include "capture_trigger.h"
 #include "change_log.h"
 #include "compat.h"
 #include "iterable_sync.h"
@@ -62,31 +61,21 @@ PG_FUNCTION_INFO_V1(iterable_capture);
 /* Bytes of keys in one log row; beyond 32 kB a row gains nothing (test/bench). */
 #define FLUSH_BYTES (32 * 1024)
 
-/* A trigger's arguments, resolved against its relation. */
-typedef struct CaptureTrigger
+/* A place in a buffer, before or behind a key and its version. */
+typedef struct CapturePlace
 {
-	Oid			tgoid;			/* hash key */
-	Oid			relid;
-	bool		valid;			/* false: fill again before use */
-	MemoryContext context;		/* holds the arrays below */
-	int32		source_id;
-	bool		lost;			/* a key column is gone: no key can be told */
-	int			nkeys;
-	AttrNumber *key_attnos;
-	Oid		   *key_types;
-	int			nwatched;		/* -1: every column */
-	AttrNumber *watched;
-} CaptureTrigger;
+	int			n;
+	Size		len;
+	Size		versions_len;
+} CapturePlace;
 
 typedef struct CaptureLevel
 {
 	SubTransactionId subid;
 	/* state of the buffer when the level began */
-	Size		len;
-	int			n;
-	Size		flushed_len;
-	int			flushed_n;
-	Size		last;
+	CapturePlace start;
+	CapturePlace flushed;
+	CapturePlace last;
 } CaptureLevel;
 
 /* Keys of one source in this transaction, laid out as elements of a text[]. */
@@ -96,21 +85,19 @@ typedef struct CaptureBuffer
 	int32		source_id;
 	char	   *data;
 	Size		size;
-	Size		len;
-	Size		flushed_len;
-	Size		last;			/* where the newest key starts */
 	char	   *ops;			/* a letter a key */
 	int			ops_size;
-	int			n;
-	int			flushed_n;
+	bool		storing;		/* every key has a place among the versions */
+	IsVersionBuffer versions;
+	CapturePlace end;
+	CapturePlace flushed;
+	CapturePlace last;			/* where the newest key starts */
 	CaptureLevel *levels;
 	int			nlevels;
 	int			levels_size;
 	SubTransactionId lost_in;	/* subtransaction that has logged IS_OP_LOST */
 	SubTransactionId truncated_in;	/* … IS_OP_TRUNCATE, and nothing came after */
 } CaptureBuffer;
-
-static HTAB *triggers = NULL;
 
 /* State of the current transaction, in TopTransactionContext. */
 static CaptureBuffer *buffers = NULL;
@@ -121,14 +108,13 @@ static bool wake_on_commit = false;
 static void xact_callback(XactEvent event, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId subid,
 							 SubTransactionId parent, void *arg);
-static void relcache_callback(Datum arg, Oid relid);
 
 void
 is_capture_register(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
-	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+	is_capture_trigger_register();
 }
 
 bool
@@ -190,12 +176,18 @@ current_level(CaptureBuffer *buffer)
 	}
 	level = &buffer->levels[buffer->nlevels++];
 	level->subid = subid;
-	level->len = buffer->len;
-	level->n = buffer->n;
-	level->flushed_len = buffer->flushed_len;
-	level->flushed_n = buffer->flushed_n;
+	level->start = buffer->end;
+	level->flushed = buffer->flushed;
 	level->last = buffer->last;
 	return level;
+}
+
+/* Take back what was appended since. */
+static void
+cut_off(CaptureBuffer *buffer, CapturePlace place)
+{
+	buffer->end = place;
+	buffer->versions.len = place.versions_len;
 }
 
 /*
@@ -205,21 +197,24 @@ current_level(CaptureBuffer *buffer)
 static void
 forget_flushed(CaptureBuffer *buffer)
 {
-	CaptureLevel *level = &buffer->levels[buffer->nlevels - 1];
-	Size		gone = buffer->flushed_len - Min(level->len, buffer->flushed_len);
-	int			gone_n = buffer->flushed_n - Min(level->n, buffer->flushed_n);
+	CapturePlace start = buffer->levels[buffer->nlevels - 1].start;
+	CapturePlace flushed = buffer->flushed;
+	CapturePlace end = buffer->end;
 
-	if (gone_n == 0)
+	if (flushed.n <= start.n)
 		return;
-	memmove(buffer->data + level->len, buffer->data + buffer->flushed_len,
-			buffer->len - buffer->flushed_len);
-	memmove(buffer->ops + level->n, buffer->ops + buffer->flushed_n,
-			buffer->n - buffer->flushed_n);
-	buffer->len -= gone;
-	buffer->n -= gone_n;
-	buffer->flushed_len = level->len;
-	buffer->flushed_n = level->n;
-	buffer->last = buffer->len;
+	memmove(buffer->data + start.len, buffer->data + flushed.len, end.len - flushed.len);
+	memmove(buffer->ops + start.n, buffer->ops + flushed.n, end.n - flushed.n);
+	if (buffer->storing)
+		memmove(buffer->versions.data + start.versions_len,
+				buffer->versions.data + flushed.versions_len,
+				end.versions_len - flushed.versions_len);
+	end.n -= flushed.n - start.n;
+	end.len -= flushed.len - start.len;
+	end.versions_len -= flushed.versions_len - start.versions_len;
+	cut_off(buffer, end);
+	buffer->flushed = start;
+	buffer->last = end;
 }
 
 /* A row of the log, to be. */
@@ -230,6 +225,7 @@ typedef struct LogRow
 	int			nops;
 	ArrayType  *keys;
 	int			n;
+	bytea	   *versions;
 } LogRow;
 
 static void
@@ -240,18 +236,20 @@ append_row(void *arg)
 
 	/* A transaction may become read only after it has written. */
 	XactReadOnly = false;
-	is_change_log_append(row->source_id, 0, row->ops, row->nops, row->keys, row->n);
+	is_change_log_append(row->source_id, 0, row->ops, row->nops, row->keys, row->n,
+						 NULL, row->versions);
 	XactReadOnly = read_only;
 }
 
 static void
 flush_buffer(CaptureBuffer *buffer)
 {
-	Size		len = buffer->len - buffer->flushed_len;
-	int			n = buffer->n - buffer->flushed_n;
-	const char *ops = buffer->ops + buffer->flushed_n;
+	Size		len = buffer->end.len - buffer->flushed.len;
+	int			n = buffer->end.n - buffer->flushed.n;
+	const char *ops = buffer->ops + buffer->flushed.n;
 	int			nops = 1;
 	ArrayType  *keys;
+	bytea	   *versions = NULL;
 	Size		array_size = ARR_OVERHEAD_NONULLS(1) + len;
 	LogRow		row;
 
@@ -265,7 +263,7 @@ flush_buffer(CaptureBuffer *buffer)
 	keys->elemtype = TEXTOID;
 	ARR_DIMS(keys)[0] = n;
 	ARR_LBOUND(keys)[0] = 1;
-	memcpy((char *) keys + ARR_OVERHEAD_NONULLS(1), buffer->data + buffer->flushed_len, len);
+	memcpy((char *) keys + ARR_OVERHEAD_NONULLS(1), buffer->data + buffer->flushed.len, len);
 
 	for (int i = 1; i < n; i++)
 		if (ops[i] != ops[0])
@@ -273,24 +271,76 @@ flush_buffer(CaptureBuffer *buffer)
 			nops = n;
 			break;
 		}
+	if (buffer->storing)
+		versions = is_capture_row_pack(&buffer->versions, buffer->flushed.versions_len, n);
 
-	row = (LogRow) {buffer->source_id, ops, nops, keys, n};
+	row = (LogRow) {buffer->source_id, ops, nops, keys, n, versions};
 	if (!is_capture_error_has(buffer->source_id))
 		(void) is_capture_error_try(buffer->source_id, append_row, &row);
 	pfree(keys);
+	if (versions)
+		pfree(versions);
 
 	/* An outer level's record is in order: only the current one may flush. */
 	(void) current_level(buffer);
-	buffer->flushed_len = buffer->len;
-	buffer->flushed_n = buffer->n;
+	buffer->flushed = buffer->end;
 	forget_flushed(buffer);
 }
 
+/* From now on keys have versions: those that are there get places without. */
 static void
-append_key(CaptureBuffer *buffer, char op, const char *key, Size key_len)
+begin_storing(CaptureBuffer *buffer)
+{
+	buffer->storing = true;
+	for (int i = 0; i < buffer->end.n; i++)
+		is_capture_row_append(&buffer->versions, NULL, NULL);
+	buffer->end.versions_len = buffer->versions.len;
+	buffer->flushed.versions_len = buffer->flushed.n * sizeof(IsStoredVersion);
+	buffer->last = buffer->end;
+	for (int i = 0; i < buffer->nlevels; i++)
+	{
+		CaptureLevel *level = &buffer->levels[i];
+
+		level->start.versions_len = level->start.n * sizeof(IsStoredVersion);
+		level->flushed.versions_len = level->flushed.n * sizeof(IsStoredVersion);
+		level->last = level->start;
+	}
+}
+
+/*
+ * The same row again, as it was, and nothing in between?  If an outer level has
+ * the key, it stands as long as this level can.
+ */
+static bool
+is_repeated(const CaptureBuffer *buffer, char op, const char *key, Size key_len)
+{
+	CapturePlace last = buffer->last;
+	Size		element = VARHDRSZ + key_len;
+	Size		version;
+
+	if (buffer->end.n <= buffer->flushed.n ||
+		buffer->ops[buffer->end.n - 1] != op ||
+		last.len + INTALIGN(element) != buffer->end.len ||
+		VARSIZE(buffer->data + last.len) != element ||
+		memcmp(VARDATA(buffer->data + last.len), key, key_len) != 0)
+		return false;
+
+	/* the new version is behind the end as yet */
+	version = buffer->end.versions_len - last.versions_len;
+	return buffer->versions.len - buffer->end.versions_len == version &&
+		(version == 0 ||
+		 memcmp(buffer->versions.data + last.versions_len,
+				buffer->versions.data + buffer->end.versions_len, version) == 0);
+}
+
+/* slot: the row, of which the version is stored if columns are */
+static void
+append_key(CaptureBuffer *buffer, char op, const char *key, Size key_len,
+		   IsStoredColumns *columns, TupleTableSlot *slot)
 {
 	Size		element = VARHDRSZ + key_len;
 	Size		aligned = INTALIGN(element);
+	CapturePlace last;
 
 	captured = true;
 	if (is_capture_error_has(buffer->source_id))
@@ -298,38 +348,44 @@ append_key(CaptureBuffer *buffer, char op, const char *key, Size key_len)
 	buffer->truncated_in = InvalidSubTransactionId;
 	(void) current_level(buffer);
 
-	/*
-	 * The same row again, and nothing in between.  If an outer level has the
-	 * key, it stands as long as this level can.
-	 */
-	if (buffer->n > buffer->flushed_n &&
-		buffer->ops[buffer->n - 1] == op &&
-		buffer->last + aligned == buffer->len &&
-		VARSIZE(buffer->data + buffer->last) == element &&
-		memcmp(VARDATA(buffer->data + buffer->last), key, key_len) == 0)
-		return;
-
-	if (buffer->len + aligned > buffer->size)
+	if (columns && !buffer->storing)
+		begin_storing(buffer);
+	if (buffer->storing)
+		is_capture_row_append(&buffer->versions, columns, slot);
+	if (is_repeated(buffer, op, key, key_len))
 	{
-		Size		size = Max(buffer->size * 2, buffer->len + aligned);
+		cut_off(buffer, buffer->end);
+		return;
+	}
+
+	if (buffer->end.len + aligned > buffer->size)
+	{
+		Size		size = Max(buffer->size * 2, buffer->end.len + aligned);
 
 		buffer->data = repalloc(buffer->data, size);
 		buffer->size = size;
 	}
-	if (buffer->n == buffer->ops_size)
+	if (buffer->end.n == buffer->ops_size)
 	{
 		buffer->ops = repalloc(buffer->ops, buffer->ops_size * 2);
 		buffer->ops_size *= 2;
 	}
 
-	memset(buffer->data + buffer->len, 0, aligned);
-	SET_VARSIZE(buffer->data + buffer->len, element);
-	memcpy(VARDATA(buffer->data + buffer->len), key, key_len);
-	buffer->last = buffer->len;
-	buffer->len += aligned;
-	buffer->ops[buffer->n++] = op;
+	last = buffer->end;
+	memset(buffer->data + last.len, 0, aligned);
+	SET_VARSIZE(buffer->data + last.len, element);
+	memcpy(VARDATA(buffer->data + last.len), key, key_len);
+	buffer->ops[last.n] = op;
+	buffer->last = last;
+	buffer->end = (CapturePlace) {
+		.n = last.n + 1,
+		.len = last.len + aligned,
+		.versions_len = buffer->versions.len,
+	};
 
-	if (write_through || buffer->len - buffer->flushed_len >= FLUSH_BYTES)
+	if (write_through ||
+		buffer->end.len - buffer->flushed.len +
+		buffer->end.versions_len - buffer->flushed.versions_len >= FLUSH_BYTES)
 		flush_buffer(buffer);
 }
 
@@ -352,7 +408,7 @@ append_keyless(int32 source_id, char op)
 	(void) current_level(buffer);
 	captured = true;
 	flush_buffer(buffer);
-	row = (LogRow) {source_id, &op, 1, construct_empty_array(TEXTOID), 0};
+	row = (LogRow) {source_id, &op, 1, construct_empty_array(TEXTOID), 0, NULL};
 	if (!is_capture_error_has(source_id))
 		(void) is_capture_error_try(source_id, append_row, &row);
 }
@@ -395,9 +451,9 @@ xact_callback(XactEvent event, void *arg)
 
 		case XACT_EVENT_COMMIT:
 			for (CaptureBuffer *buffer = buffers; buffer; buffer = buffer->next)
-				if (buffer->n > 0)
+				if (buffer->end.n > 0)
 					elog(WARNING, "iterable_sync: %d captured keys were not written before commit",
-						 buffer->n);
+						 buffer->end.n);
 
 			/* before the worker looks */
 			is_capture_error_at_commit();
@@ -441,10 +497,8 @@ subxact_callback(SubXactEvent event, SubTransactionId subid,
 
 		if (event == SUBXACT_EVENT_ABORT_SUB)
 		{
-			buffer->len = level->len;
-			buffer->n = level->n;
-			buffer->flushed_len = level->flushed_len;
-			buffer->flushed_n = level->flushed_n;
+			cut_off(buffer, level->start);
+			buffer->flushed = level->flushed;
 			buffer->last = level->last;
 			buffer->nlevels--;
 		}
@@ -456,160 +510,6 @@ subxact_callback(SubXactEvent event, SubTransactionId subid,
 		else
 			level->subid = parent;
 	}
-}
-
-/* ----------------------------------------------------------------
- * Trigger definitions
- * ----------------------------------------------------------------
- */
-
-/*
- * Only flag: the entry may be in use up the stack.  InvalidOid means all.
- */
-static void
-relcache_callback(Datum arg, Oid relid)
-{
-	HASH_SEQ_STATUS status;
-	CaptureTrigger *entry;
-
-	if (triggers == NULL)
-		return;
-	hash_seq_init(&status, triggers);
-	while ((entry = hash_seq_search(&status)) != NULL)
-		if (!OidIsValid(relid) || entry->relid == relid)
-			entry->valid = false;
-}
-
-/* The column names in an argument, a text array literal. */
-static void
-parse_names(const char *literal, Datum **names, int *n)
-{
-	ArrayType  *array =
-		DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN, pstrdup(literal),
-												TEXTOID, -1));
-
-	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, names, NULL, n);
-}
-
-static AttrNumber
-find_column(TupleDesc desc, Datum name)
-{
-	char	   *wanted = TextDatumGetCString(name);
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (!att->attisdropped && strcmp(NameStr(att->attname), wanted) == 0)
-			return att->attnum;
-	}
-	return InvalidAttrNumber;
-}
-
-static void
-fill_trigger(CaptureTrigger *entry, Relation rel, Trigger *trigger)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-	MemoryContext context;
-	Datum	   *names;
-	int			n;
-
-	if (entry->context)
-		MemoryContextDelete(entry->context);
-	entry->context = NULL;
-	context = AllocSetContextCreate(CacheMemoryContext,
-									"iterable_sync capture trigger",
-									ALLOCSET_SMALL_SIZES);
-	entry->context = context;
-	entry->relid = RelationGetRelid(rel);
-	entry->source_id = pg_strtoint32(trigger->tgargs[0]);
-	entry->lost = false;
-
-	parse_names(trigger->tgargs[1], &names, &n);
-	if (n < 1 || n > INDEX_MAX_KEYS)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" takes 1 to %d key columns",
-						"iterable_capture", INDEX_MAX_KEYS),
-				 errhint("Let iterable_enable_sync() create the trigger.")));
-	entry->nkeys = n;
-	entry->key_attnos = MemoryContextAlloc(context, n * sizeof(AttrNumber));
-	entry->key_types = MemoryContextAlloc(context, n * sizeof(Oid));
-	for (int i = 0; i < n; i++)
-	{
-		AttrNumber	attno = find_column(desc, names[i]);
-		Form_pg_attribute att;
-
-		if (attno == InvalidAttrNumber)
-		{
-			entry->lost = true;
-			continue;
-		}
-		att = TupleDescAttr(desc, attno - 1);
-		if (!is_key_type_ok(att->atttypid, att->attcollation))
-			entry->lost = true;
-		entry->key_attnos[i] = attno;
-		entry->key_types[i] = att->atttypid;
-	}
-
-	entry->nwatched = -1;
-	if (strcmp(trigger->tgargs[2], "*") != 0)
-	{
-		parse_names(trigger->tgargs[2], &names, &n);
-		entry->watched = MemoryContextAlloc(context, (n + 1) * sizeof(AttrNumber));
-		entry->nwatched = n;
-		for (int i = 0; i < n; i++)
-		{
-			AttrNumber	attno = find_column(desc, names[i]);
-
-			/*
-			 * A watched column that is gone, or that is computed only when
-			 * read, cannot be compared: then every change counts that any
-			 * column shows.
-			 */
-			if (attno == InvalidAttrNumber ||
-				TupleDescAttr(desc, attno - 1)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
-			{
-				entry->nwatched = -1;
-				break;
-			}
-			entry->watched[i] = attno;
-		}
-	}
-	entry->valid = true;
-}
-
-static CaptureTrigger *
-get_trigger(Relation rel, Trigger *trigger)
-{
-	CaptureTrigger *entry;
-	bool		found;
-
-	if (triggers == NULL)
-	{
-		HASHCTL		ctl = {0};
-
-		ctl.keysize = sizeof(Oid);
-		ctl.entrysize = sizeof(CaptureTrigger);
-		ctl.hcxt = CacheMemoryContext;
-		triggers = hash_create("iterable_sync capture triggers", 32, &ctl,
-							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-
-	entry = hash_search(triggers, &trigger->tgoid, HASH_ENTER, &found);
-	if (!found)
-	{
-		/* an error while filling leaves an entry that is filled again */
-		entry->valid = false;
-		entry->context = NULL;
-		entry->relid = InvalidOid;
-	}
-	if (!entry->valid || entry->relid != RelationGetRelid(rel))
-	{
-		entry->valid = false;
-		fill_trigger(entry, rel, trigger);
-	}
-	return entry;
 }
 
 /* ----------------------------------------------------------------
@@ -638,7 +538,7 @@ same_value(TupleTableSlot *old, TupleTableSlot *new, Form_pg_attribute att)
 }
 
 static bool
-watched_changed(CaptureTrigger *entry, TupleDesc desc,
+watched_changed(IsCaptureTrigger *entry, TupleDesc desc,
 				TupleTableSlot *old, TupleTableSlot *new)
 {
 	if (entry->nwatched >= 0)
@@ -662,7 +562,7 @@ watched_changed(CaptureTrigger *entry, TupleDesc desc,
 }
 
 static bool
-key_changed(CaptureTrigger *entry, TupleDesc desc,
+key_changed(IsCaptureTrigger *entry, TupleDesc desc,
 			TupleTableSlot *old, TupleTableSlot *new)
 {
 	for (int i = 0; i < entry->nkeys; i++)
@@ -675,7 +575,7 @@ key_changed(CaptureTrigger *entry, TupleDesc desc,
 typedef struct KeyToRender
 {
 	StringInfo	text;
-	const CaptureTrigger *entry;
+	const IsCaptureTrigger *entry;
 	Datum		values[INDEX_MAX_KEYS];
 } KeyToRender;
 
@@ -689,7 +589,7 @@ render_key(void *arg)
 
 /* Can it fail to write a key, as numbers or short strings cannot? */
 static bool
-may_fail(const CaptureTrigger *entry, const Datum *values)
+may_fail(const IsCaptureTrigger *entry, const Datum *values)
 {
 	for (int i = 0; i < entry->nkeys; i++)
 	{
@@ -716,11 +616,31 @@ may_fail(const CaptureTrigger *entry, const Datum *values)
 	return false;
 }
 
+/* And a change of that key, to be appended to the buffer. */
+typedef struct KeyToAppend
+{
+	int32		source_id;
+	char		op;
+	StringInfo	text;
+	IsStoredColumns *stored;
+	TupleTableSlot *slot;
+} KeyToAppend;
+
 static void
-capture_row(CaptureTrigger *entry, TupleTableSlot *slot, char op)
+append_row_key(void *arg)
+{
+	KeyToAppend *append = arg;
+
+	append_key(get_buffer(append->source_id), append->op, append->text->data,
+			   append->text->len, append->stored, append->slot);
+}
+
+static void
+capture_row(IsCaptureTrigger *entry, TupleTableSlot *slot, char op)
 {
 	static StringInfo text = NULL;
 	KeyToRender key = {.entry = entry};
+	KeyToAppend append;
 
 	for (int i = 0; i < entry->nkeys; i++)
 	{
@@ -751,7 +671,20 @@ capture_row(CaptureTrigger *entry, TupleTableSlot *slot, char op)
 		captured = true;
 		return;
 	}
-	append_key(get_buffer(entry->source_id), op, text->data, text->len);
+
+	/* Of a row that is deleted, what it was stands in the log already. */
+	append = (KeyToAppend) {
+		.source_id = entry->source_id,
+		.op = op,
+		.text = text,
+		.stored = op == IS_OP_DELETE ? NULL : entry->stored,
+		.slot = slot,
+	};
+	if (append.stored == NULL || !is_capture_row_may_fail(append.stored, slot))
+		append_row_key(&append);
+	else if (is_capture_error_has(entry->source_id) ||
+			 !is_capture_error_try(entry->source_id, append_row_key, &append))
+		captured = true;
 }
 
 /*
@@ -764,7 +697,7 @@ Datum
 iterable_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	CaptureTrigger *entry;
+	IsCaptureTrigger *entry;
 	TupleDesc	desc;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
@@ -779,14 +712,14 @@ iterable_capture(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired AFTER each row or AFTER TRUNCATE",
 						"iterable_capture")));
-	if (trigdata->tg_trigger->tgnargs != 3)
+	if (trigdata->tg_trigger->tgnargs != 3 && trigdata->tg_trigger->tgnargs != 4)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" takes three trigger arguments",
+				 errmsg("function \"%s\" takes three or four trigger arguments",
 						"iterable_capture"),
 				 errhint("Let iterable_enable_sync() create the trigger.")));
 
-	entry = get_trigger(trigdata->tg_relation, trigdata->tg_trigger);
+	entry = is_capture_trigger_get(trigdata->tg_relation, trigdata->tg_trigger);
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 	{

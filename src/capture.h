@@ -4,7 +4,8 @@
  *	  The capture trigger and its buffer.  Runs in users' transactions.
  *
  * Trigger arguments: source id; the key columns as a text array literal; the
- * watched columns as a text array literal, or '*' for every column.
+ * watched columns as a text array literal, or '*' for every column; and, where
+ * a sync wants rows as they were committed, the stored columns likewise.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------

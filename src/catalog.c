@@ -25,6 +25,7 @@
 
 static const char *const object_names[] = {"user", "event"};
 static const char *const mode_names[] = {"insert", "update", "upsert"};
+static const char *const capture_names[] = {"key", "row"};
 static const char *const new_fields_names[] = {"project", "always", "never"};
 
 #define SYNC_COLUMNS \
@@ -32,7 +33,7 @@ static const char *const new_fields_names[] = {"project", "always", "never"};
 	"s.source_id, c.schema_name, c.table_name, c.key_columns, s.object, " \
 	"s.mode, s.schedule, s.time_zone, s.match_field, s.filter, " \
 	"s.prefer_user_id, s.merge_nested_objects, s.create_new_fields, s.dry_run, " \
-	"s.enabled, s.version, " \
+	"s.capture, s.versions, s.enabled, s.version, " \
 	"EXISTS (SELECT FROM iterable.sync_state t " \
 	"WHERE t.sync_id OPERATOR(pg_catalog.=) s.sync_id) " \
 	"FROM iterable.sync s JOIN iterable.source c " \
@@ -81,6 +82,19 @@ is_catalog_parse_mode(const char *text)
 {
 	return (IsMode) parse_word(text, mode_names, lengthof(mode_names),
 							   "mode");
+}
+
+const char *
+is_catalog_capture_name(IsCapture capture)
+{
+	return capture_names[Min(capture, IS_CAPTURE_ROW)];
+}
+
+IsCapture
+is_catalog_parse_capture(const char *text)
+{
+	return (IsCapture) parse_word(text, capture_names, lengthof(capture_names),
+								  "value for capture");
 }
 
 const char *
@@ -196,9 +210,12 @@ load_sync(const char *condition, Oid type, Datum arg)
 		sync->merge_nested_objects = DatumGetBool(SPI_getbinval(tuple, desc, 17, &isnull));
 		sync->new_fields = is_catalog_parse_new_fields(SPI_getvalue(tuple, desc, 18));
 		sync->dry_run = DatumGetBool(SPI_getbinval(tuple, desc, 19, &isnull));
-		sync->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 20, &isnull));
-		sync->version = DatumGetInt32(SPI_getbinval(tuple, desc, 21, &isnull));
-		sync->has_state = DatumGetBool(SPI_getbinval(tuple, desc, 22, &isnull));
+		sync->capture = is_catalog_parse_capture(SPI_getvalue(tuple, desc, 20));
+		if (DatumGetBool(SPI_getbinval(tuple, desc, 21, &isnull)))
+			sync->capture = IS_CAPTURE_VERSIONS;
+		sync->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 22, &isnull));
+		sync->version = DatumGetInt32(SPI_getbinval(tuple, desc, 23, &isnull));
+		sync->has_state = DatumGetBool(SPI_getbinval(tuple, desc, 24, &isnull));
 		sync->mappings = load_mappings(sync->sync_id, context);
 	}
 	SPI_finish();

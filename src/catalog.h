@@ -35,6 +35,14 @@ typedef enum IsMode
 	IS_MODE_UPSERT
 } IsMode;
 
+/* Which changes of a row are sent, and as what. */
+typedef enum IsCapture
+{
+	IS_CAPTURE_KEY,				/* the row as it is when it is sent */
+	IS_CAPTURE_ROW,				/* every version that was committed */
+	IS_CAPTURE_VERSIONS			/* the same, each as an event of its own */
+} IsCapture;
+
 /* What fills a destination: exactly one of the three is set. */
 typedef struct IsMapping
 {
@@ -73,6 +81,7 @@ typedef struct IsSync
 	bool		merge_nested_objects;
 	IsNewFields new_fields;
 	bool		dry_run;
+	IsCapture	capture;
 	bool		enabled;
 	int32		version;
 	bool		has_state;		/* was ever enabled here */
@@ -84,6 +93,8 @@ extern const char *is_catalog_object_name(IsObject object);
 extern IsObject is_catalog_parse_object(const char *text);
 extern const char *is_catalog_mode_name(IsMode mode);
 extern IsMode is_catalog_parse_mode(const char *text);
+extern const char *is_catalog_capture_name(IsCapture capture);
+extern IsCapture is_catalog_parse_capture(const char *text);	/* never _VERSIONS */
 extern const char *is_catalog_new_fields_name(IsNewFields new_fields);
 extern IsNewFields is_catalog_parse_new_fields(const char *text);
 

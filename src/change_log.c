@@ -60,13 +60,13 @@ static FullTransactionId last_writer = {InvalidTransactionId};
 
 void
 is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
-					 ArrayType *keys, int nkeys)
+					 ArrayType *keys, int nkeys, ArrayType *tags, bytea *versions)
 {
 	Relation	rel = table_open(is_change_segment_relid(is_change_segment_current()),
 								 RowExclusiveLock);
 	FullTransactionId xid = GetTopFullTransactionId();
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum		values[10];
+	bool		nulls[10] = {false};
 	HeapTuple	tuple;
 	bool		pushed = false;
 
@@ -82,6 +82,10 @@ is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 	values[5] = Int32GetDatum(nkeys);
 	values[6] = PointerGetDatum(cstring_to_text_with_len(ops, nops));
 	values[7] = PointerGetDatum(keys);
+	values[8] = PointerGetDatum(tags);
+	nulls[8] = tags == NULL;
+	values[9] = PointerGetDatum(versions);
+	nulls[9] = versions == NULL;
 
 	/* A toasted array wants a snapshot; before commit there may be none. */
 	if (!ActiveSnapshotSet())
@@ -100,20 +104,36 @@ is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 	last_writer = xid;
 }
 
+static ArrayType *
+text_array(const List *texts)
+{
+	Datum	   *elems = palloc_array(Datum, list_length(texts) + 1);
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, texts)
+		elems[n++] = CStringGetTextDatum(lfirst(lc));
+	return construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT);
+}
+
 void
 is_change_log_append_keys(int32 source_id, int32 sync_id, const char *ops, int nops,
 						  const List *keys)
 {
-	Datum	   *elems = palloc_array(Datum, list_length(keys) + 1);
-	int			n = 0;
-	ListCell   *lc;
+	if (keys != NIL)
+		is_change_log_append(source_id, sync_id, ops, nops, text_array(keys),
+							 list_length(keys), NULL, NULL);
+}
 
-	if (keys == NIL)
-		return;
-	foreach(lc, keys)
-		elems[n++] = CStringGetTextDatum(lfirst(lc));
-	is_change_log_append(source_id, sync_id, ops, nops,
-						 construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT), n);
+void
+is_change_log_append_failed(int32 source_id, int32 sync_id, const List *keys,
+							const List *tags)
+{
+	char		op = IS_OP_RETRY;
+
+	if (keys != NIL)
+		is_change_log_append(source_id, sync_id, &op, 1, text_array(keys),
+							 list_length(keys), text_array(tags), NULL);
 }
 
 bool
@@ -333,7 +353,7 @@ is_change_log_has_changes(int32 source_id, int32 sync_id,
 
 char *
 is_change_log_next_window(int32 source_id, int32 sync_id, const char *position,
-						  const char *newest)
+						  const char *newest, bool in_order)
 {
 	FullTransactionId first = first_change(source_id, sync_id, position, newest);
 	uint64		to;
@@ -343,7 +363,7 @@ is_change_log_next_window(int32 source_id, int32 sync_id, const char *position,
 
 	/* It may have been in progress at the position, which must stay visible. */
 	to = Max(take_apart(position).xmax, U64FromFullTransactionId(first)) + WINDOW_TRANSACTIONS;
-	return to < take_apart(newest).xmax ? cut_off(newest, to) : pstrdup(newest);
+	return to < take_apart(newest).xmax && !in_order ? cut_off(newest, to) : pstrdup(newest);
 }
 
 char *
@@ -380,17 +400,24 @@ struct IsWindow
 	/* the current log row, taken apart */
 	MemoryContext row_context;
 	int64		seq;
+	TimestampTz captured_at;
 	char	   *ops;
 	int			nops;
 	Datum	   *keys;
 	int			nkeys;
+	Datum	   *tags;			/* NULL: none */
+	IsVersion **versions;		/* NULL: none */
 	int			next_key;		/* 0-based */
 };
+
+#define WINDOW_QUERY(columns) \
+	"SELECT " columns " FROM iterable.change WHERE " WINDOW_CONDITION SYNC_CONDITION \
+	"AND seq OPERATOR(pg_catalog.>=) $5 ORDER BY seq"
 
 IsWindow *
 is_change_log_open_window(int32 source_id, int32 sync_id,
 						  const char *old, const char *new,
-						  int64 after_seq, int32 after_offset)
+						  int64 after_seq, int32 after_offset, bool versions)
 {
 	IsWindow   *window;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
@@ -417,9 +444,10 @@ is_change_log_open_window(int32 source_id, int32 sync_id,
 	values[2] = Int32GetDatum(source_id);
 	values[3] = Int32GetDatum(sync_id);
 	values[4] = Int64GetDatum(after_seq);
-	plan = SPI_prepare_cursor("SELECT seq, ops, keys FROM iterable.change WHERE "
-							  WINDOW_CONDITION SYNC_CONDITION
-							  "AND seq OPERATOR(pg_catalog.>=) $5 ORDER BY seq",
+	plan = SPI_prepare_cursor(versions ?
+							  WINDOW_QUERY("seq, ops, keys, captured_at, tags, tableoid, "
+										   "CASE WHEN versions IS NOT NULL THEN ctid END") :
+							  WINDOW_QUERY("seq, ops, keys"),
 							  5, types, CURSOR_OPT_NO_SCROLL);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a query on the change log");
@@ -464,6 +492,65 @@ fetch_rows(IsWindow *window)
 	return window->nrows > 0;
 }
 
+/*
+ * The versions of a log row.  They are large, so they are read when it is their
+ * turn: a held cursor would copy them.
+ */
+static IsVersion **
+read_versions(Oid segment, Datum ctid, int nkeys)
+{
+	static IsQuery query = IS_QUERY(
+		"SELECT versions FROM iterable.change "
+		"WHERE tableoid OPERATOR(pg_catalog.=) $1 AND ctid OPERATOR(pg_catalog.=) $2",
+		2, OIDOID, TIDOID
+	);
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[2] = {ObjectIdGetDatum(segment), ctid};
+	IsVersion **versions;
+	bool		isnull;
+	Datum		packed;
+	MemoryContext spi;
+	int			n;
+
+	SPI_connect();
+	if (is_query_run(&query, values, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the change log has been emptied")));
+	packed = is_query_value(0, 1, &isnull);
+	spi = MemoryContextSwitchTo(context);
+	versions = is_version_unpack(DatumGetByteaPP(packed), &n);
+	MemoryContextSwitchTo(spi);
+	SPI_finish();
+	if (n != nkeys)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("stored versions in the change log are damaged")));
+	return versions;
+}
+
+static void
+take_versions(IsWindow *window, HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, 5, window->desc, &isnull);
+	int			n;
+
+	window->captured_at =
+		DatumGetTimestampTz(heap_getattr(tuple, 4, window->desc, &(bool) {false}));
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false,
+						  TYPALIGN_INT, &window->tags, NULL, &n);
+	value = heap_getattr(tuple, 7, window->desc, &isnull);
+	if (!isnull)
+	{
+		Datum		segment = heap_getattr(tuple, 6, window->desc, &isnull);
+
+		window->versions = read_versions(DatumGetObjectId(segment), value,
+										 window->nkeys);
+	}
+}
+
 static void
 take_row_apart(IsWindow *window)
 {
@@ -482,6 +569,10 @@ take_row_apart(IsWindow *window)
 					  TEXTOID, -1, false, TYPALIGN_INT,
 					  &window->keys, NULL, &window->nkeys);
 	window->next_key = window->seq == window->after_seq ? window->after_offset : 0;
+	window->tags = NULL;
+	window->versions = NULL;
+	if (window->desc->natts > 3)
+		take_versions(window, tuple);
 	MemoryContextSwitchTo(old);
 }
 
@@ -501,6 +592,14 @@ is_change_log_next(IsWindow *window, IsChange *change)
 			change->op = window->ops[window->nops == 1 ? 0 : i];
 			old = MemoryContextSwitchTo(window->row_context);
 			change->key = TextDatumGetCString(window->keys[i]);
+			change->tag = window->tags ? TextDatumGetCString(window->tags[i]) : NULL;
+			change->version = window->versions ? window->versions[i] : NULL;
+
+			/* The time keeps it apart from what a restored dump captures. */
+			if (change->version)
+				change->version->tag =
+					psprintf(INT64_FORMAT "-" INT64_FORMAT "-%d",
+							 window->captured_at, window->seq, i + 1);
 			MemoryContextSwitchTo(old);
 			return true;
 		}
@@ -520,6 +619,8 @@ is_change_log_next(IsWindow *window, IsChange *change)
 			change->offset = 1;
 			change->op = window->ops[0];
 			change->key = NULL;
+			change->tag = NULL;
+			change->version = NULL;
 			return true;
 		}
 	}

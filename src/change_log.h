@@ -20,6 +20,8 @@
 #include "utils/array.h"
 #include "utils/portal.h"
 
+#include "row_version.h"
+
 /* Letters of iterable.change.ops. */
 #define IS_OP_INSERT 'I'
 #define IS_OP_UPDATE 'U'
@@ -33,12 +35,15 @@
 /*
  * Append one log row in the current (sub)transaction: keys is a text[] and
  * nkeys its length; ops is nkeys letters, or one letter that holds for all.
- * sync_id 0: for every sync of the source.  May be called from a pre-commit
- * callback; runs no user's code.
+ * sync_id 0: for every sync of the source.  tags (or NULL) is a text[] as long
+ * as keys, of versions that failed; versions (or NULL) what is_version_pack()
+ * makes of the versions of the rows.  May be called from a pre-commit callback;
+ * runs no user's code.
  */
 extern void is_change_log_append(int32 source_id, int32 sync_id,
 								 const char *ops, int nops,
-								 ArrayType *keys, int nkeys);
+								 ArrayType *keys, int nkeys,
+								 ArrayType *tags, bytea *versions);
 
 /*
  * The same for keys (List of char *), none of which has to be; one row of the
@@ -46,6 +51,10 @@ extern void is_change_log_append(int32 source_id, int32 sync_id,
  */
 extern void is_change_log_append_keys(int32 source_id, int32 sync_id,
 									  const char *ops, int nops, const List *keys);
+
+/* The same with the tags of the versions that these keys failed with. */
+extern void is_change_log_append_failed(int32 source_id, int32 sync_id,
+										const List *keys, const List *tags);
 
 /* Has this transaction appended to the log? */
 extern bool is_change_log_written(void);
@@ -75,10 +84,11 @@ extern bool is_change_log_has_changes(int32 source_id, int32 sync_id,
  * snapshot, or one of before that shows fewer transactions; NULL if newest
  * shows no change for it.  The order of changes is that of capture within a
  * window, but not from one to the next: enough where rows are read as they are
- * when they are sent.
+ * when they are sent.  in_order: where it is not, the end is newest.
  */
 extern char *is_change_log_next_window(int32 source_id, int32 sync_id,
-									   const char *position, const char *newest);
+									   const char *position, const char *newest,
+									   bool in_order);
 
 /*
  * Where the position of a sync that has no window open may be moved, over what
@@ -88,7 +98,8 @@ extern char *is_change_log_pass(int32 source_id, int32 sync_id,
 								const char *position, const char *newest);
 
 /*
- * Read the window (old, new] of a sync in order, from after (seq, offset).
+ * Read the window (old, new] of a sync in order, from after (seq, offset); with
+ * the versions of the rows, if these are wanted.
  * The result is a held cursor: sorted and complete, bounded in memory, and
  * without a snapshot or lock once the transaction has ended.
  */
@@ -100,11 +111,15 @@ typedef struct IsChange
 	int32		offset;			/* 1-based place of the key in its log row */
 	char		op;
 	char	   *key;			/* NULL for IS_OP_TRUNCATE, IS_OP_LOST */
+	IsVersion  *version;		/* of the row as it was committed, or NULL */
+	char	   *tag;			/* of the version that failed and is to be tried
+								 * again, or NULL */
 } IsChange;
 
 extern IsWindow *is_change_log_open_window(int32 source_id, int32 sync_id,
 										   const char *old, const char *new,
-										   int64 after_seq, int32 after_offset);
+										   int64 after_seq, int32 after_offset,
+										   bool versions);
 
 /*
  * Next change in order, or false at the end.  Strings live until the next

@@ -138,6 +138,13 @@ is_may_create_databases(void)
 #define is_attribute_not_null(desc, i) (TupleDescAttr(desc, i)->attnotnull)
 #endif
 
+/* Since 18 a descriptor has a short form of each attribute beside it. */
+#if PG_VERSION_NUM >= 180000
+#define is_tuple_desc_changed(desc, i) populate_compact_attribute(desc, i)
+#else
+#define is_tuple_desc_changed(desc, i) ((void) 0)
+#endif
+
 /* Infinite intervals came with 17. */
 #include "datatype/timestamp.h"
 #ifndef INTERVAL_NOT_FINITE

@@ -50,9 +50,23 @@ is_decide(const IsSync *sync, const IsRow *row, const IsMemory *memory,
 {
 	bool		accepted = is_accepted(memory);
 
+	/*
+	 * An event of its own is compared with what Iterable has accepted before,
+	 * which is the same when a window is resumed: no version that was passed
+	 * over then may become an event now.
+	 */
+	bool		own_event = row->capture == IS_CAPTURE_VERSIONS && row->version != NULL;
+
 	/* A failed row may have been applied in part. */
-	bool		unsure = memory->failed || circumstances->resumed ||
-		circumstances->forced;
+	bool		unsure = memory->failed || circumstances->forced ||
+		(circumstances->resumed && !own_event);
+
+	/* A newer version has been accepted in the place of the one that failed. */
+	if (row->retried && !memory->failed)
+	{
+		*fate = IS_FATE_SKIPPED;
+		return IS_DECISION_NOTE;
+	}
 
 	if (!row->found)
 	{
@@ -78,8 +92,11 @@ is_decide(const IsSync *sync, const IsRow *row, const IsMemory *memory,
 		return IS_DECISION_NOTE;
 	}
 
+	/* To come back is an event, too. */
 	if (memory->state != 0 && memory->hash_known && memory->hash == row->hash &&
-		!unsure)
+		!unsure &&
+		!(own_event && (memory->state == IS_DELIVERY_VANISHED ||
+						memory->state == IS_DELIVERY_LEFT)))
 	{
 		*fate = memory->state == IS_DELIVERY_VANISHED ||
 			memory->state == IS_DELIVERY_LEFT ?

@@ -51,6 +51,8 @@ enum
 	ARG_MERGE_NESTED_OBJECTS,
 	ARG_CREATE_NEW_FIELDS,
 	ARG_DRY_RUN,
+	ARG_CAPTURE,
+	ARG_VERSIONS,
 	ARG_APPLY
 };
 
@@ -190,6 +192,28 @@ take_bool(FunctionCallInfo fcinfo, int i, const char *name, bool required, bool 
 				 errmsg("argument \"%s\" must not be null", name)));
 }
 
+/* Two arguments that make one property. */
+static void
+take_capture(FunctionCallInfo fcinfo, IsSync *sync, bool required)
+{
+	char	   *text = is_config_arg(fcinfo, ARG_CAPTURE, "capture", required);
+	bool		versions = sync->capture == IS_CAPTURE_VERSIONS;
+
+	if (text)
+		sync->capture = is_catalog_parse_capture(text);
+	if (sync->capture == IS_CAPTURE_KEY)
+		versions = false;
+	take_bool(fcinfo, ARG_VERSIONS, "versions", required, &versions);
+	if (versions && sync->capture == IS_CAPTURE_KEY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("versions has no meaning with capture => 'key'"),
+				 errdetail("Of a row only what it is when it is sent is known then."),
+				 errhint("Use capture => 'row', or versions => false.")));
+	if (sync->capture != IS_CAPTURE_KEY)
+		sync->capture = versions ? IS_CAPTURE_VERSIONS : IS_CAPTURE_ROW;
+}
+
 /*
  * What the arguments say, but source and connection.  Those that are null
  * leave the definition as it is, unless all are required.
@@ -217,6 +241,7 @@ take_arguments(FunctionCallInfo fcinfo, IsSync *sync, bool required)
 	if ((text = is_config_arg(fcinfo, ARG_CREATE_NEW_FIELDS, "create_new_fields", required)) != NULL)
 		sync->new_fields = is_catalog_parse_new_fields(text);
 	take_bool(fcinfo, ARG_DRY_RUN, "dry_run", required, &sync->dry_run);
+	take_capture(fcinfo, sync, required);
 }
 
 /* ----------------------------------------------------------------
@@ -241,6 +266,32 @@ check_flags(const IsSync *sync, IsProjectType project_type)
 				 errdetail("It is for syncs of users; an event is replaced as a whole.")));
 }
 
+/* Rows as they were committed: for events of tables. */
+static void
+check_capture(const IsSync *sync, Oid relid)
+{
+	if (sync->capture == IS_CAPTURE_KEY)
+		return;
+	if (sync->object == IS_OBJECT_USER)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("capture => 'row' is for syncs of events"),
+				 errhint("Of a user only the last state matters: use capture => 'key'.")));
+	if (sync->capture == IS_CAPTURE_VERSIONS && sync->mode != IS_MODE_UPSERT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("versions needs mode upsert"),
+				 errdetail("Mode insert sends the first version of a row only, mode update changes events that are there.")));
+	if (get_rel_relkind(relid) != RELKIND_RELATION &&
+		get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("rows of \"%s\" cannot be sent as they were committed",
+						get_rel_name(relid)),
+				 errdetail("Changes of views, materialized views and foreign tables cannot be captured."),
+				 errhint("Use capture => 'key'.")));
+}
+
 /*
  * Check what depends on the source or the connection, and give the filter the
  * form in which it is kept.
@@ -253,11 +304,18 @@ check_definition(IsSync *sync, Oid relid)
 
 	check_flags(sync, project_type);
 	is_source_check(relid, sync->source.key_columns, sync->schedule);
+	check_capture(sync, relid);
 	if (sync->match_field)
 		is_render_check_type(get_atttype(relid, is_source_column(relid, sync->match_field)),
 							 project_type == IS_PROJECT_USERID ? "userId" : "email");
 	if (sync->filter)
-		sync->filter = is_expression_check(sync->filter, relid, IS_EXPRESSION_FILTER)->text;
+	{
+		IsExpression *filter = is_expression_check(sync->filter, relid, IS_EXPRESSION_FILTER);
+
+		if (filter->whole_row && sync->capture != IS_CAPTURE_KEY)
+			is_expression_refuse_whole_row();
+		sync->filter = filter->text;
+	}
 }
 
 /* ----------------------------------------------------------------
@@ -267,12 +325,13 @@ check_definition(IsSync *sync, Oid relid)
 
 #define COMMON_TYPES \
 	NAMEOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NAMEOID, TEXTOID, \
-	BOOLOID, BOOLOID, TEXTOID, BOOLOID
-#define COMMON_COUNT 12
+	BOOLOID, BOOLOID, TEXTOID, BOOLOID, TEXTOID, BOOLOID
+#define COMMON_COUNT 14
 #define COMMON_COLUMNS \
 	"connection, source_id, object, mode, schedule, time_zone, match_field, " \
-	"filter, prefer_user_id, merge_nested_objects, create_new_fields, dry_run"
-#define COMMON_PARAMETERS "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12"
+	"filter, prefer_user_id, merge_nested_objects, create_new_fields, dry_run, " \
+	"capture, versions"
+#define COMMON_PARAMETERS "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14"
 
 static Datum
 name_datum(const char *name)
@@ -302,6 +361,8 @@ common_values(const IsSync *sync, Datum *values, char *nulls)
 	values[9] = BoolGetDatum(sync->merge_nested_objects);
 	values[10] = CStringGetTextDatum(is_catalog_new_fields_name(sync->new_fields));
 	values[11] = BoolGetDatum(sync->dry_run);
+	values[12] = CStringGetTextDatum(is_catalog_capture_name(sync->capture));
+	values[13] = BoolGetDatum(sync->capture == IS_CAPTURE_VERSIONS);
 }
 
 static void
@@ -317,16 +378,16 @@ insert_sync(const IsSync *sync)
 {
 	static IsQuery query =
 		IS_QUERY("INSERT INTO iterable.sync (" COMMON_COLUMNS ", name, owner) "
-				 "VALUES (" COMMON_PARAMETERS ", $13, $14) "
+				 "VALUES (" COMMON_PARAMETERS ", $15, $16) "
 				 "ON CONFLICT (name) DO NOTHING",
-				 14, COMMON_TYPES, TEXTOID, REGROLEOID);
-	Datum		values[14];
-	char		nulls[14];
+				 COMMON_COUNT + 2, COMMON_TYPES, TEXTOID, REGROLEOID);
+	Datum		values[COMMON_COUNT + 2];
+	char		nulls[COMMON_COUNT + 2];
 
 	common_values(sync, values, nulls);
-	values[12] = CStringGetTextDatum(sync->name);
-	values[13] = ObjectIdGetDatum(sync->owner);
-	nulls[12] = nulls[13] = ' ';
+	values[COMMON_COUNT] = CStringGetTextDatum(sync->name);
+	values[COMMON_COUNT + 1] = ObjectIdGetDatum(sync->owner);
+	nulls[COMMON_COUNT] = nulls[COMMON_COUNT + 1] = ' ';
 	if (is_config_write(&query, values, nulls) == 0)
 		report_exists(sync->name);
 }
@@ -337,14 +398,14 @@ update_sync(const IsSync *sync)
 	static IsQuery query =
 		IS_QUERY("UPDATE iterable.sync SET (" COMMON_COLUMNS ", version) = "
 				 "(" COMMON_PARAMETERS ", version OPERATOR(pg_catalog.+) 1) "
-				 "WHERE sync_id OPERATOR(pg_catalog.=) $13",
-				 13, COMMON_TYPES, INT4OID);
-	Datum		values[13];
-	char		nulls[13];
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $15",
+				 COMMON_COUNT + 1, COMMON_TYPES, INT4OID);
+	Datum		values[COMMON_COUNT + 1];
+	char		nulls[COMMON_COUNT + 1];
 
 	common_values(sync, values, nulls);
-	values[12] = Int32GetDatum(sync->sync_id);
-	nulls[12] = ' ';
+	values[COMMON_COUNT] = Int32GetDatum(sync->sync_id);
+	nulls[COMMON_COUNT] = ' ';
 	is_config_write(&query, values, nulls);
 }
 
@@ -358,7 +419,7 @@ update_sync(const IsSync *sync)
  *		object text, unique_field text, match_field text, mode text,
  *		schedule text, filter text, time_zone text, prefer_user_id boolean,
  *		merge_nested_objects boolean, create_new_fields text,
- *		dry_run boolean) returns void
+ *		dry_run boolean, capture text, versions boolean) returns void
  */
 Datum
 iterable_create_sync(PG_FUNCTION_ARGS)
@@ -487,7 +548,7 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
  *		object text, unique_field text, match_field text, mode text,
  *		schedule text, filter text, time_zone text, prefer_user_id boolean,
  *		merge_nested_objects boolean, create_new_fields text,
- *		dry_run boolean, apply text) returns void
+ *		dry_run boolean, capture text, versions boolean, apply text) returns void
  */
 Datum
 iterable_update_sync(PG_FUNCTION_ARGS)

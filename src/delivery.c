@@ -35,6 +35,22 @@ text_array(Datum *elems, bool *nulls, int n)
 											  -1, false, TYPALIGN_INT));
 }
 
+/* texts may be NULL, and have NULLs in it. */
+static Datum
+optional_text_array(const char **texts, int n)
+{
+	Datum	   *elems = palloc0_array(Datum, n + 1);
+	bool	   *nulls = palloc0_array(bool, n + 1);
+
+	for (int i = 0; i < n; i++)
+	{
+		nulls[i] = texts == NULL || texts[i] == NULL;
+		if (!nulls[i])
+			elems[i] = CStringGetTextDatum(texts[i]);
+	}
+	return text_array(elems, nulls, texts ? n : 0);
+}
+
 /*
  * The row of one key.  LIMIT keeps the planner from joining in another way,
  * and "= ANY" from being a filter over all rows of the sync: plans are kept,
@@ -71,24 +87,26 @@ has_failures(int32 sync_id)
  * WITH ORDINALITY gives the place of the key back, so that nothing has to be
  * matched here.
  */
-#define BY_KEYS(columns, table) \
-	"SELECT k.i, m.* FROM pg_catalog.unnest($2) WITH ORDINALITY AS k (key, i), " \
-	"LATERAL (SELECT " columns " " BY_KEY(table, "k.key") ") AS m"
+#define BY_KEYS(columns, table, key_expression) \
+	"SELECT k.i, m.* FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) " \
+	"WITH ORDINALITY AS k (key, tag, i), " \
+	"LATERAL (SELECT " columns " " BY_KEY(table, key_expression) ") AS m"
 
 void
-is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
+is_delivery_recall(int32 sync_id, const char **keys, const char **tags, int n,
+				   IsMemory *memory)
 {
 	static IsQuery deliveries = IS_QUERY(
-		BY_KEYS("state, payload_hash, identifier IS NOT NULL", "sync_delivery"),
-		2, INT4OID, TEXTARRAYOID
+		BY_KEYS("state, payload_hash, identifier IS NOT NULL", "sync_delivery", "k.key"),
+		3, INT4OID, TEXTARRAYOID, TEXTARRAYOID
 	);
 	static IsQuery failures = IS_QUERY(
 		BY_KEYS("payload_hash, COALESCE(next_at OPERATOR(pg_catalog.<=) pg_catalog.now(), false)",
-				"sync_failure"),
-		2, INT4OID, TEXTARRAYOID
+				"sync_failure", "k.key AND tag OPERATOR(pg_catalog.=) COALESCE(k.tag, tag)"),
+		3, INT4OID, TEXTARRAYOID, TEXTARRAYOID
 	);
 	Datum	   *elems = palloc(Max(n, 1) * sizeof(Datum));
-	Datum		values[2];
+	Datum		values[3];
 	uint64		found;
 	bool		isnull;
 
@@ -97,6 +115,7 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 		elems[i] = CStringGetTextDatum(keys[i]);
 	values[0] = Int32GetDatum(sync_id);
 	values[1] = text_array(elems, NULL, n);
+	values[2] = optional_text_array(tags, n);
 
 	SPI_connect();
 	found = is_query_run(&deliveries, values, NULL);
@@ -122,10 +141,59 @@ is_delivery_recall(int32 sync_id, const char **keys, int n, IsMemory *memory)
 	SPI_finish();
 }
 
+IsVersion **
+is_delivery_failed_versions(int32 sync_id, const char **keys, const char **tags, int n)
+{
+	static IsQuery query = IS_QUERY(
+		BY_KEYS("version", "sync_failure", "k.key AND tag OPERATOR(pg_catalog.=) k.tag"),
+		3, INT4OID, TEXTARRAYOID, TEXTARRAYOID
+	);
+	MemoryContext context = CurrentMemoryContext;
+	IsVersion **versions = palloc0_array(IsVersion *, n + 1);
+	Datum		values[3] = {
+		Int32GetDatum(sync_id), optional_text_array(keys, n), optional_text_array(tags, n)
+	};
+	uint64		found;
+
+	SPI_connect();
+	found = is_query_run(&query, values, NULL);
+	for (uint64 row = 0; row < found; row++)
+	{
+		bool		isnull;
+		int			i = (int) DatumGetInt64(is_query_value(row, 1, &isnull)) - 1;
+		Datum		packed = is_query_value(row, 2, &isnull);
+		MemoryContext spi = MemoryContextSwitchTo(context);
+		int			count;
+		IsVersion **one = isnull ? NULL : is_version_unpack(DatumGetByteaPP(packed), &count);
+
+		if (one && count == 1 && one[0] != NULL)
+		{
+			versions[i] = one[0];
+			versions[i]->tag = pstrdup(tags[i]);
+		}
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return versions;
+}
+
 /* ----------------------------------------------------------------
  * Record
  * ----------------------------------------------------------------
  */
+
+static const char *
+tag_of(const IsRow *row)
+{
+	return row->version ? row->version->tag : "";
+}
+
+/* Events of their own stand for themselves, whatever comes before or after. */
+static bool
+is_own_event(const IsRow *row)
+{
+	return row->capture == IS_CAPTURE_VERSIONS && row->version != NULL;
+}
 
 /* The state in which a row is remembered anew, or 0. */
 static char
@@ -174,7 +242,7 @@ remember(int32 sync_id, const IsResult *results, int n)
 
 		char		state = state_to_remember(results[i].fate);
 
-		if (state == 0)
+		if (state == 0 || (row->retried && is_own_event(row)))
 			continue;
 		keys[k] = CStringGetTextDatum(row->key);
 		no_identifier[k] = identifier == NULL;
@@ -199,6 +267,27 @@ remember(int32 sync_id, const IsResult *results, int n)
 	values[4] = PointerGetDatum(construct_array(states, k, CHAROID, 1, true,
 												TYPALIGN_CHAR));
 	(void) is_query_run(&query, values, NULL);
+}
+
+/*
+ * An event of its own was accepted after it had failed.  Newer ones may have
+ * been accepted since: what the next is to be compared with stays what it is.
+ */
+static void
+remember_late(int32 sync_id, const IsRow *row)
+{
+	static IsQuery query = IS_QUERY(
+		"INSERT INTO iterable.sync_delivery (sync_id, key, identifier, state, at) "
+		"VALUES ($1, $2, $3, 'a', pg_catalog.now()) ON CONFLICT (sync_id, key) DO NOTHING",
+		3, INT4OID, TEXTOID, TEXTOID
+	);
+	const char *identifier = row->email ? row->email : row->user_id;
+	Datum		values[3] = {Int32GetDatum(sync_id), CStringGetTextDatum(row->key)};
+
+	if (identifier)
+		values[2] =
+			CStringGetTextDatum(pg_any_to_server(identifier, strlen(identifier), PG_UTF8));
+	(void) is_query_run(&query, values, identifier ? NULL : "  n");
 }
 
 /* The rows are gone, from the source or from what the filter lets through. */
@@ -233,17 +322,52 @@ forget_payloads(int32 sync_id, Datum keys, bool seen)
 	(void) is_query_run(&query, values, NULL);
 }
 
+/* tags: of the versions; NULL: all failures of the keys. */
 static void
-clear_failures(int32 sync_id, Datum keys)
+clear_failures(int32 sync_id, Datum keys, Datum tags)
 {
 	static IsQuery query = IS_QUERY(
-		"DELETE FROM iterable.sync_failure " OF_KEYS("sync_failure"),
-		2, INT4OID, TEXTARRAYOID
+		"DELETE FROM iterable.sync_failure WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"SELECT t.at FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS k (key, tag), "
+		"LATERAL (SELECT ctid FROM iterable.sync_failure "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND key OPERATOR(pg_catalog.=) k.key "
+		"AND tag OPERATOR(pg_catalog.=) COALESCE(k.tag, tag) OFFSET 0) AS t (at)))",
+		3, INT4OID, TEXTARRAYOID, TEXTARRAYOID
 	);
-	Datum		values[2] = {Int32GetDatum(sync_id), keys};
+	Datum		values[3] = {Int32GetDatum(sync_id), keys, tags};
 
 	if (has_failures(sync_id))
 		(void) is_query_run(&query, values, NULL);
+}
+
+/*
+ * Does this fate settle all that has failed of the row, or only this version of
+ * it?  Of rows that are sent as they were committed the last version wins.
+ */
+static bool
+is_settled(const IsResult *result)
+{
+	return result->row->capture == IS_CAPTURE_KEY ||
+		(result->row->capture == IS_CAPTURE_ROW &&
+		 (result->fate == IS_FATE_ACCEPTED || result->fate == IS_FATE_UNCHANGED ||
+		  result->fate == IS_FATE_REAPPEARED || result->fate == IS_FATE_PRETENDED));
+}
+
+/* A version has failed in the place of those that failed before. */
+static void
+drop_older_failures(int32 sync_id, const IsRow *row)
+{
+	static IsQuery query = IS_QUERY(
+		"DELETE FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND key OPERATOR(pg_catalog.=) $2 AND tag OPERATOR(pg_catalog.<>) $3",
+		3, INT4OID, TEXTOID, TEXTOID
+	);
+	Datum		values[3] = {
+		Int32GetDatum(sync_id), CStringGetTextDatum(row->key),
+		CStringGetTextDatum(tag_of(row))
+	};
+
+	(void) is_query_run(&query, values, NULL);
 }
 
 /* A text that may be missing, as argument i. */
@@ -278,11 +402,11 @@ add_failure(int32 sync_id, const IsResult *result)
 {
 	static IsQuery query = IS_QUERY(
 		"INSERT INTO iterable.sync_failure AS f (sync_id, key, class, code, message, "
-		"payload_hash, request_id, payload, first_at, last_at, next_at) "
-		"VALUES ($1, $2, $3, $4, $5, $10, $11, $12, pg_catalog.now(), pg_catalog.now(), "
+		"payload_hash, request_id, payload, tag, version, first_at, last_at, next_at) "
+		"VALUES ($1, $2, $3, $4, $5, $10, $11, $12, $13, $14, pg_catalog.now(), pg_catalog.now(), "
 		"CASE WHEN $6 THEN pg_catalog.now() OPERATOR(pg_catalog.+) "
 		"pg_catalog.make_interval(secs => $7) END) "
-		"ON CONFLICT (sync_id, key) DO UPDATE SET class = EXCLUDED.class, "
+		"ON CONFLICT (sync_id, key, tag) DO UPDATE SET class = EXCLUDED.class, "
 		"code = EXCLUDED.code, message = EXCLUDED.message, "
 		"payload_hash = EXCLUDED.payload_hash, request_id = EXCLUDED.request_id, "
 		"payload = EXCLUDED.payload, last_at = EXCLUDED.last_at, "
@@ -290,11 +414,11 @@ add_failure(int32 sync_id, const IsResult *result)
 		"next_at = CASE WHEN $6 AND (" ATTEMPTS " OPERATOR(pg_catalog.+) 1) OPERATOR(pg_catalog.<) $9 "
 		"THEN pg_catalog.now() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => "
 		"LEAST($7 OPERATOR(pg_catalog.*) pg_catalog.power(2, " ATTEMPTS "), $8)) END",
-		12, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, FLOAT8OID,
-			FLOAT8OID, INT4OID, INT8OID, TEXTOID, TEXTOID
+		14, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, FLOAT8OID,
+			FLOAT8OID, INT4OID, INT8OID, TEXTOID, TEXTOID, TEXTOID, BYTEAOID
 	);
-	char		nulls[12];
-	Datum		values[12];
+	char		nulls[14];
+	Datum		values[14];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int32GetDatum(sync_id);
@@ -313,73 +437,110 @@ add_failure(int32 sync_id, const IsResult *result)
 	set_text(values, nulls, 10, result->request_id);
 	set_text(values, nulls, 11,
 			 is_keep_failed_payloads && result->payload ? payload_text(result) : NULL);
+	values[12] = CStringGetTextDatum(tag_of(result->row));
+	if (result->row->version)
+		values[13] = PointerGetDatum(is_version_pack_one(result->row->version));
+	else
+		nulls[13] = 'n';
 	(void) is_query_run(&query, values, nulls);
+	if (result->row->capture == IS_CAPTURE_ROW)
+		drop_older_failures(sync_id, result->row);
+}
+
+/* Keys that are written down in one go, and tags of versions where these count. */
+typedef struct Keys
+{
+	const char **keys;
+	const char **tags;
+	int			n;
+} Keys;
+
+static Keys
+no_keys(int max)
+{
+	return (Keys) {palloc_array(const char *, max + 1), palloc_array(const char *, max + 1), 0};
+}
+
+static void
+add_key(Keys *keys, const char *key, const char *tag)
+{
+	keys->keys[keys->n] = key;
+	keys->tags[keys->n++] = tag;
+}
+
+static Datum
+keys_datum(const Keys *keys)
+{
+	return optional_text_array(keys->keys, keys->n);
 }
 
 void
 is_delivery_record(int32 sync_id, const IsResult *results, int n)
 {
-	Datum	   *vanished = palloc(Max(n, 1) * sizeof(Datum));
-	Datum	   *left = palloc(Max(n, 1) * sizeof(Datum));
-	Datum	   *cleared = palloc(Max(n, 1) * sizeof(Datum));
-	Datum	   *unsure = palloc(Max(n, 1) * sizeof(Datum));
-	Datum	   *asked = palloc(Max(n, 1) * sizeof(Datum));
-	int			nvanished = 0;
-	int			nleft = 0;
-	int			nunsure = 0;
-	int			nasked = 0;
-	int			ncleared = 0;
+	Keys		vanished = no_keys(n);
+	Keys		left = no_keys(n);
+	Keys		cleared = no_keys(n);
+	Keys		unsure = no_keys(n);
+	Keys		asked = no_keys(n);
 
 	SPI_connect();
 	remember(sync_id, results, n);
 	for (int i = 0; i < n; i++)
 	{
+		const IsRow *row = results[i].row;
+
 		switch (results[i].fate)
 		{
 			case IS_FATE_ACCEPTED:
+				if (row->retried && is_own_event(row))
+					remember_late(sync_id, row);
+				break;
 			case IS_FATE_UNCHANGED:
 			case IS_FATE_REAPPEARED:
 			case IS_FATE_SEEN:
 			case IS_FATE_SKIPPED:
 			case IS_FATE_UNMATCHED:
 			case IS_FATE_PRETENDED:
-				cleared[ncleared++] = CStringGetTextDatum(results[i].row->key);
 				break;
 			case IS_FATE_VANISHED_UNSURE:
-				unsure[nunsure++] = CStringGetTextDatum(results[i].row->key);
+				add_key(&unsure, row->key, NULL);
 				pg_fallthrough;
 			case IS_FATE_VANISHED:
-				vanished[nvanished++] = CStringGetTextDatum(results[i].row->key);
-				cleared[ncleared++] = vanished[nvanished - 1];
+				add_key(&vanished, row->key, NULL);
 				break;
 			case IS_FATE_LEFT_UNSURE:
-				unsure[nunsure++] = CStringGetTextDatum(results[i].row->key);
+				add_key(&unsure, row->key, NULL);
 				pg_fallthrough;
 			case IS_FATE_LEFT:
-				left[nleft++] = CStringGetTextDatum(results[i].row->key);
-				cleared[ncleared++] = left[nleft - 1];
+				add_key(&left, row->key, NULL);
 				break;
 			case IS_FATE_UNSURE:
-				asked[nasked++] = CStringGetTextDatum(results[i].row->key);
-				break;
+				add_key(&asked, row->key, NULL);
+				continue;
 			case IS_FATE_REJECTED:
 			case IS_FATE_LATER:
 				add_failure(sync_id, &results[i]);
-				break;
+
+				/* the next one is compared with this, which is not known there */
+				if (is_own_event(row))
+					add_key(&asked, row->key, NULL);
+				continue;
 			case IS_FATE_PENDING:
-				break;
+				continue;
 		}
+		add_key(&cleared, row->key, is_settled(&results[i]) ? NULL : tag_of(row));
 	}
-	if (nvanished > 0)
-		mark_gone(sync_id, text_array(vanished, NULL, nvanished), IS_DELIVERY_VANISHED);
-	if (nleft > 0)
-		mark_gone(sync_id, text_array(left, NULL, nleft), IS_DELIVERY_LEFT);
-	if (nunsure > 0)
-		forget_payloads(sync_id, text_array(unsure, NULL, nunsure), false);
-	if (nasked > 0)
-		forget_payloads(sync_id, text_array(asked, NULL, nasked), true);
-	if (ncleared > 0)
-		clear_failures(sync_id, text_array(cleared, NULL, ncleared));
+	if (vanished.n > 0)
+		mark_gone(sync_id, keys_datum(&vanished), IS_DELIVERY_VANISHED);
+	if (left.n > 0)
+		mark_gone(sync_id, keys_datum(&left), IS_DELIVERY_LEFT);
+	if (unsure.n > 0)
+		forget_payloads(sync_id, keys_datum(&unsure), false);
+	if (asked.n > 0)
+		forget_payloads(sync_id, keys_datum(&asked), true);
+	if (cleared.n > 0)
+		clear_failures(sync_id, keys_datum(&cleared),
+					   optional_text_array(cleared.tags, cleared.n));
 	SPI_finish();
 }
 
@@ -400,14 +561,14 @@ is_delivery_forget_payloads(int32 sync_id, const List *keys)
 }
 
 List *
-is_delivery_take_due_failures(int32 sync_id, int max)
+is_delivery_take_due_failures(int32 sync_id, int max, List **tags)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_failure SET next_at = NULL "
 		"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
 		"SELECT ctid FROM iterable.sync_failure WHERE sync_id OPERATOR(pg_catalog.=) $1 "
 		"AND next_at OPERATOR(pg_catalog.<=) pg_catalog.now() ORDER BY next_at LIMIT $2)) "
-		"RETURNING key",
+		"RETURNING key, tag",
 		2, INT4OID, INT8OID
 	);
 	MemoryContext context = CurrentMemoryContext;
@@ -415,6 +576,7 @@ is_delivery_take_due_failures(int32 sync_id, int max)
 	List	   *result = NIL;
 	uint64		n;
 
+	*tags = NIL;
 	SPI_connect();
 	n = is_query_run(&query, values, NULL);
 	for (uint64 i = 0; i < n; i++)
@@ -422,6 +584,7 @@ is_delivery_take_due_failures(int32 sync_id, int max)
 		MemoryContext spi = MemoryContextSwitchTo(context);
 
 		result = lappend(result, is_query_text(i, 1, context));
+		*tags = lappend(*tags, is_query_text(i, 2, context));
 		MemoryContextSwitchTo(spi);
 	}
 	SPI_finish();

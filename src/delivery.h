@@ -41,9 +41,19 @@ typedef struct IsMemory
 #define IS_NULL_KEY "(null)"
 #define IS_CLASS_NULL_KEY "null_key"
 
-/* Fill memory[] for these keys. */
-extern void is_delivery_recall(int32 sync_id, const char **keys, int n,
-							   IsMemory *memory);
+/*
+ * Fill memory[] for these keys.  tags[i]: only a failure of the version that has
+ * this tag counts; it, or tags, may be NULL.
+ */
+extern void is_delivery_recall(int32 sync_id, const char **keys, const char **tags,
+							   int n, IsMemory *memory);
+
+/*
+ * The versions that these keys have failed with, kept until they are sent: NULL
+ * for those that do not stand in the failures any more.
+ */
+extern IsVersion **is_delivery_failed_versions(int32 sync_id, const char **keys,
+											   const char **tags, int n);
 
 /* What has become of a row. */
 typedef enum IsFate
@@ -96,9 +106,9 @@ extern List *is_delivery_walk_keys(int32 sync_id, const char *after, int max,
 
 /*
  * Take failures whose time has come: their keys (List of char *, at most
- * max) are no longer planned.  The caller puts them into the change log in
- * the same transaction.
+ * max) are no longer planned.  tags gets the tags of what has failed.  The
+ * caller puts them into the change log in the same transaction.
  */
-extern List *is_delivery_take_due_failures(int32 sync_id, int max);
+extern List *is_delivery_take_due_failures(int32 sync_id, int max, List **tags);
 
 #endif							/* IS_DELIVERY_H */

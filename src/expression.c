@@ -198,3 +198,12 @@ is_expression_check(const char *text, Oid relid, IsExpressionUse use)
 	relation_close(rel, AccessShareLock);
 	return result;
 }
+
+void
+is_expression_refuse_whole_row(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("the row as a whole cannot be read from rows as they were committed"),
+			 errhint("Name the columns that the expression needs, or use capture => 'key'.")));
+}

@@ -13,6 +13,8 @@
 
 #include "nodes/bitmapset.h"
 
+#include "compat.h"
+
 typedef enum IsExpressionUse
 {
 	IS_EXPRESSION_MAPPING,
@@ -41,5 +43,11 @@ typedef struct IsExpression
  */
 extern IsExpression *is_expression_check(const char *text, Oid relid,
 										 IsExpressionUse use);
+
+/*
+ * Raise the error of an expression that reads the row as a whole, of a sync that
+ * sends rows as they were committed: of those, columns are stored.
+ */
+pg_noreturn extern void is_expression_refuse_whole_row(void);
 
 #endif							/* IS_EXPRESSION_H */

@@ -8,6 +8,13 @@
  */
 #include "renderer.h"
 
+#include "access/sysattr.h"
+#include "nodes/bitmapset.h"
+#include "optimizer/optimizer.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+
+#include "compat.h"
 #include "expression.h"
 #include "reading.h"
 
@@ -19,14 +26,65 @@ typedef struct Fitting
 	IsExpressionUse use;
 } Fitting;
 
+void
+is_renderer_check_versions(const IsRelation *relation)
+{
+	if (!relation->captured)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("changes of source %s cannot be captured", relation->qualified_name),
+				 errdetail("The sync sends rows as they were committed, and only tables can tell that."),
+				 errhint("Use iterable_update_sync() with capture => 'key'.")));
+
+	/* What policies hide was not asked for when the row was stored. */
+	if (check_enable_rls(relation->relid, InvalidOid, true) == RLS_ENABLED)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("row security of source %s is forced on its owner",
+						relation->qualified_name),
+				 errdetail("The sync sends rows as they were committed, and policies are not applied to those."),
+				 errhint("Use iterable_update_sync() with capture => 'key', or ALTER TABLE ... NO FORCE ROW LEVEL SECURITY.")));
+}
+
+/* What a version can't have: the row as a whole, and values that it never had. */
+static void
+check_columns(const IsRelation *relation, Query *query)
+{
+	Bitmapset  *attnos = NULL;
+	int			attno = -1;
+
+	pull_varattnos((Node *) query->targetList, 1, &attnos);
+	pull_varattnos((Node *) query->jointree, 1, &attnos);
+	while ((attno = bms_next_member(attnos, attno)) >= 0)
+	{
+		AttrNumber	attnum = attno + FirstLowInvalidHeapAttributeNumber;
+
+		if (attnum == InvalidAttrNumber)
+			is_expression_refuse_whole_row();
+		if (attnum > 0 &&
+			get_attgenerated(relation->relid, attnum) == ATTRIBUTE_GENERATED_VIRTUAL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("virtual generated column \"%s\" has no value when a change is captured",
+							get_attname(relation->relid, attnum, false)),
+					 errhint("Make it a stored generated column, or use capture => 'key'.")));
+	}
+}
+
 static void
 fit_all(void *arg)
 {
 	Fitting    *fitting = arg;
+	bool		versions = fitting->renderer->sync->capture != IS_CAPTURE_KEY;
+	Query	   *query;
 
-	(void) is_renderer_analyze(fitting->renderer, fitting->relation,
-							   is_renderer_query(fitting->renderer, fitting->relation, false),
-							   NULL, 0);
+	if (versions)
+		is_renderer_check_versions(fitting->relation);
+	query = is_renderer_analyze(fitting->renderer, fitting->relation,
+								is_renderer_query(fitting->renderer, fitting->relation, false),
+								NULL, 0);
+	if (versions)
+		check_columns(fitting->relation, query);
 }
 
 static void

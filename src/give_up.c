@@ -68,7 +68,7 @@ forget_window(const IsSyncState *state)
 					   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	window = is_change_log_open_window(state->source_id, state->sync_id, state->position,
 									   state->window_end, state->done.seq,
-									   state->done.offset);
+									   state->done.offset, false);
 	while (hash_get_num_entries(seen) <= IS_RUN_OPEN_KEYS &&
 		   is_change_log_next(window, &change))
 	{

@@ -186,6 +186,7 @@ static const IsMeaning meanings[] = {
 	OURS(BULK, "bad_encoding", "a text cannot be written in UTF-8", "Correct the text in the source."),
 	OURS(BULK, "too_large", "the row alone is larger than a request may be", TOO_LARGE_HINT),
 	OURS(BULK, "expression", "an expression failed for the row", "Correct the expression or the row."),
+	OURS(BULK, "stored_columns", "a row that was stored as it was committed does not have the columns that are read now", "Change the mappings or the filter to what the row has, and try it again, or discard the failure."),
 	OURS(BULK, "null_key", "rows have no key", "Fill the unique field, or filter such rows out."),
 	OURS(BULK, "duplicate_key", "several rows have this key", "Choose a unique field that is unique in the source."),
 	OURS(BULK, "unknown_outcome", "Iterable's answers did not tell whether the row was applied", ODD_HINT),

@@ -101,6 +101,12 @@ is_layout_mappings(const IsSync *sync, IsProjectType project_type)
 				 errmsg("sync \"%s\" has no event name", sync->name),
 				 errhint("Add a mapping to \"eventName\".")));
 
+	if (sync->capture == IS_CAPTURE_VERSIONS && has_field(sync, IS_FIELD_EVENT_ID))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("sync \"%s\" gives its events ids of their own", sync->name),
+				 errhint("Drop the mapping to \"id\", or use versions => false.")));
+
 	/* It would find no event: those that this sync could know it never made. */
 	if (sync->object == IS_OBJECT_EVENT && sync->mode == IS_MODE_UPDATE &&
 		!has_field(sync, IS_FIELD_EVENT_ID))

@@ -85,7 +85,7 @@ is_mapping_parse_null_policy(const char *null_policy)
 
 /* The type of what a mapping of a column or expression gives. */
 static Oid
-check_value(IsMapping *mapping, Oid relid)
+check_value(const IsSync *sync, IsMapping *mapping, Oid relid)
 {
 	IsExpression *expression;
 
@@ -105,6 +105,8 @@ check_value(IsMapping *mapping, Oid relid)
 
 	expression = is_expression_check(mapping->expression, relid,
 									 IS_EXPRESSION_MAPPING);
+	if (expression->whole_row && sync->capture != IS_CAPTURE_KEY)
+		is_expression_refuse_whole_row();
 	mapping->expression = expression->text;
 	return expression->type;
 }
@@ -127,7 +129,7 @@ is_mapping_check(const IsSync *sync, IsMapping *mapping)
 	if (mapping->time_zone)
 		(void) is_time_zone_get(mapping->time_zone);
 	if (mapping->constant == NULL)
-		type = check_value(mapping, is_source_resolve(sync)->relid);
+		type = check_value(sync, mapping, is_source_resolve(sync)->relid);
 
 	/*
 	 * Where a destination goes, which others it excludes and which values it
@@ -155,7 +157,7 @@ is_mapping_check_all(const IsSync *sync)
 
 	foreach(lc, sync->mappings)
 		if (((IsMapping *) lfirst(lc))->constant == NULL)
-			types[n++] = check_value(lfirst(lc), relid);
+			types[n++] = check_value(sync, lfirst(lc), relid);
 	(void) is_layout_build(sync, sync->mappings, types);
 }
 

@@ -37,6 +37,7 @@ typedef struct Writing
 	const Datum *values;
 	const bool *nulls;
 	const char *failed;			/* destination whose value has a problem */
+	int			id_at;			/* where the default id is, 0: nowhere */
 } Writing;
 
 /* ----------------------------------------------------------------
@@ -70,19 +71,37 @@ hash_payload(pg_cryptohash_ctx *sha256, const char *payload, int len)
  * The id of an event that has none mapped: the same whenever the row is sent,
  * and no other sync's.
  */
-static char *
-default_event_id(Writing *writing)
+static void
+write_event_id(const IsPayloadWriter *writer, const void *name, Size len, char *id)
 {
-	const pg_uuid_t *uuid = &writing->writer->renderer->sync->uuid;
-	const char *key = writing->row->key;
+	const pg_uuid_t *uuid = &writer->renderer->sync->uuid;
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	char	   *id = palloc(2 * sizeof(digest) + 1);
 
-	hash_bytes_of(writing->writer->sha256, uuid->data, UUID_LEN, key, strlen(key),
-				  digest);
+	hash_bytes_of(writer->sha256, uuid->data, UUID_LEN, name, len, digest);
 	hex_encode((char *) digest, sizeof(digest), id);
-	id[2 * sizeof(digest)] = '\0';
-	return id;
+}
+
+/*
+ * A version that is an event of its own has its own id.  It gets it after the
+ * payload was hashed, since rows are compared by what they say.
+ */
+static void
+write_version_id(Writing *writing)
+{
+	const IsRow *row = writing->row;
+	Size		key_len = strlen(row->key);
+	Size		tag_len;
+	char	   *name;
+
+	if (row->capture != IS_CAPTURE_VERSIONS || row->version == NULL ||
+		writing->id_at == 0)
+		return;
+	tag_len = strlen(row->version->tag);
+	name = palloc(key_len + 1 + tag_len);
+	memcpy(name, row->key, key_len + 1);
+	memcpy(name + key_len + 1, row->version->tag, tag_len);
+	write_event_id(writing->writer, name, key_len + 1 + tag_len,
+				   row->payload + writing->id_at);
 }
 
 /* ----------------------------------------------------------------
@@ -407,8 +426,13 @@ write_fields(Writing *writing)
 		{
 			static const IsMember id = {.label = "\"id\":", .label_len = 5};
 
+			char		text[2 * PG_SHA256_DIGEST_LENGTH + 1] = "";
+
 			begin_member(writing->buf, &id);
-			appendStringInfo(writing->buf, "\"%s\"", default_event_id(writing));
+			write_event_id(writing->writer, writing->row->key,
+						   strlen(writing->row->key), text);
+			writing->id_at = writing->buf->len + 1;
+			appendStringInfo(writing->buf, "\"%s\"", text);
 		}
 	}
 	return problem;
@@ -448,6 +472,7 @@ is_payload_write(IsPayloadWriter *writer, IsRow *row, const Datum *values,
 		}
 		row->payload_len = buf->len;
 		row->hash = hash_payload(writer->sha256, buf->data, buf->len);
+		write_version_id(&writing);
 	}
 
 	if (buf->maxlen > MAX_KEPT_BUFFER)

@@ -13,7 +13,7 @@
 
 #include "executor/spi.h"
 
-#define IS_QUERY_MAX_ARGS 14
+#define IS_QUERY_MAX_ARGS 16
 
 typedef struct IsQuery
 {

@@ -255,6 +255,21 @@ is_reading_analyze(const char *sql, const IsRelation *relation,
 	return query;
 }
 
+Query *
+is_reading_analyze_given(const char *sql, QueryEnvironment *given)
+{
+	ErrorContextCallback callback;
+	RawStmt    *raw;
+	Query	   *query;
+
+	is_reading_push_text(&callback, sql);
+	raw = linitial_node(RawStmt, pg_parse_query(sql));
+	query = parse_analyze_fixedparams(raw, sql, NULL, 0, given);
+	query = linitial_node(Query, pg_rewrite_query(query));
+	error_context_stack = callback.previous;
+	return query;
+}
+
 PlannedStmt *
 is_reading_plan(Query *query, const char *sql, ParamListInfo params)
 {
@@ -276,16 +291,30 @@ is_reading_params(const Oid *types, int n)
 	return params;
 }
 
-void
-is_reading_execute(PlannedStmt *plan, const char *sql, ParamListInfo params,
-				   DestReceiver *dest)
+static void
+execute(PlannedStmt *plan, const char *sql, ParamListInfo params,
+		QueryEnvironment *given, DestReceiver *dest)
 {
 	QueryDesc  *desc = CreateQueryDesc(plan, sql, GetActiveSnapshot(),
-									   InvalidSnapshot, dest, params, NULL, 0);
+									   InvalidSnapshot, dest, params, given, 0);
 
 	ExecutorStart(desc, 0);
 	is_executor_run(desc);
 	ExecutorFinish(desc);
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
+}
+
+void
+is_reading_execute(PlannedStmt *plan, const char *sql, ParamListInfo params,
+				   DestReceiver *dest)
+{
+	execute(plan, sql, params, NULL, dest);
+}
+
+void
+is_reading_execute_given(PlannedStmt *plan, const char *sql, QueryEnvironment *given,
+						 DestReceiver *dest)
+{
+	execute(plan, sql, NULL, given, dest);
 }

@@ -20,6 +20,7 @@
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "tcop/dest.h"
+#include "utils/queryenvironment.h"
 
 #include "catalog.h"
 #include "source.h"
@@ -46,6 +47,12 @@ extern Query *is_reading_analyze(const char *sql, const IsRelation *relation,
 								 const Oid *param_types, int nparams);
 
 /*
+ * The same for a SELECT from rows that are given: its FROM item is a name in
+ * the environment.
+ */
+extern Query *is_reading_analyze_given(const char *sql, QueryEnvironment *given);
+
+/*
  * Plan what is_reading_analyze() made (query is used up).  With params it is
  * the plan for these values, without it is one for any values.
  */
@@ -58,6 +65,8 @@ extern ParamListInfo is_reading_params(const Oid *types, int n);
 /* Run a plan; rows go to dest. */
 extern void is_reading_execute(PlannedStmt *plan, const char *sql,
 							   ParamListInfo params, DestReceiver *dest);
+extern void is_reading_execute_given(PlannedStmt *plan, const char *sql,
+									 QueryEnvironment *given, DestReceiver *dest);
 
 /*
  * Run body in a subtransaction of its own.  Returns NULL if it succeeded,

@@ -94,7 +94,8 @@ append_by_key(StringInfo sql, const IsRelation *relation)
 static void
 check_column(const IsRelation *relation, const IsMapping *mapping)
 {
-	if (get_attnum(relation->relid, mapping->column_name) > 0)
+	if (mapping->column_name == NULL ||
+		get_attnum(relation->relid, mapping->column_name) > 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_COLUMN),
@@ -106,6 +107,22 @@ check_column(const IsRelation *relation, const IsMapping *mapping)
 			 errhint("Rename the column back or add it again, or change the mapping with iterable_drop_mapping() and iterable_add_mapping().")));
 }
 
+void
+is_renderer_append_mapped(StringInfo sql, const IsRenderer *renderer)
+{
+	ListCell   *lc;
+
+	foreach(lc, renderer->mappings)
+	{
+		const IsMapping *mapping = lfirst(lc);
+
+		if (mapping->column_name)
+			appendStringInfo(sql, ", %s", quote_identifier(mapping->column_name));
+		else if (mapping->expression)
+			appendStringInfo(sql, ", (%s)", mapping->expression);
+	}
+}
+
 /* Key columns, then what is mapped. */
 char *
 is_renderer_query(const IsRenderer *renderer, const IsRelation *relation, bool by_key)
@@ -113,21 +130,12 @@ is_renderer_query(const IsRenderer *renderer, const IsRelation *relation, bool b
 	StringInfoData sql;
 	ListCell   *lc;
 
+	foreach(lc, renderer->mappings)
+		check_column(relation, lfirst(lc));
 	initStringInfo(&sql);
 	appendStringInfoString(&sql, "SELECT ");
 	append_keys(&sql, relation);
-	foreach(lc, renderer->mappings)
-	{
-		const IsMapping *mapping = lfirst(lc);
-
-		if (mapping->column_name)
-		{
-			check_column(relation, mapping);
-			appendStringInfo(&sql, ", %s", quote_identifier(mapping->column_name));
-		}
-		else if (mapping->expression)
-			appendStringInfo(&sql, ", (%s)", mapping->expression);
-	}
+	is_renderer_append_mapped(&sql, renderer);
 	appendStringInfo(&sql, " FROM %s", relation->qualified_name);
 	if (by_key)
 		append_by_key(&sql, relation);
@@ -194,9 +202,9 @@ array_types(const IsRelation *relation)
 	return types;
 }
 
-/* Lay the payload out anew if the types of the columns are not what they were. */
-static void
-check_layout(IsRenderer *renderer, const IsRelation *relation, const Query *query)
+/* Anew only if the types of the columns are not what they were. */
+void
+is_renderer_lay_out(IsRenderer *renderer, const Query *query, int others)
 {
 	Oid		   *types = palloc_array(Oid, list_length(query->targetList));
 	int			n = 0;
@@ -207,7 +215,7 @@ check_layout(IsRenderer *renderer, const IsRelation *relation, const Query *quer
 	{
 		TargetEntry *target = lfirst_node(TargetEntry, lc);
 
-		if (!target->resjunk && target->resno > relation->nkeys)
+		if (!target->resjunk && target->resno > others)
 			types[n++] = exprType((Node *) target->expr);
 	}
 	if (renderer->layout && renderer->ntypes == n &&
@@ -230,7 +238,7 @@ is_renderer_analyze(IsRenderer *renderer, const IsRelation *relation, const char
 {
 	Query	   *query = is_reading_analyze(sql, relation, types, ntypes);
 
-	check_layout(renderer, relation, query);
+	is_renderer_lay_out(renderer, query, relation->nkeys);
 	return query;
 }
 
@@ -502,19 +510,9 @@ describe_error(const ErrorData *error)
 	return detail.data;
 }
 
-static void
-report_row_error(Rendering *rendering, const ErrorData *error)
+void
+is_renderer_report_row(IsRow *row, const ErrorData *error)
 {
-	IsRow	   *row = &rendering->rows[rendering->first];
-
-	/* A text that is no value of the key's type is the key of no row. */
-	if (rendering->binding &&
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
-	{
-		rendering->valueless[rendering->first] = true;
-		return;
-	}
-
 	row->found = true;
 	if (error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
 		error->sqlerrcode == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE)
@@ -525,6 +523,17 @@ report_row_error(Rendering *rendering, const ErrorData *error)
 	}
 	row->problem = "expression";
 	row->problem_detail = describe_error(error);
+}
+
+static void
+report_row_error(Rendering *rendering, const ErrorData *error)
+{
+	/* A text that is no value of the key's type is the key of no row. */
+	if (rendering->binding &&
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
+		rendering->valueless[rendering->first] = true;
+	else
+		is_renderer_report_row(&rendering->rows[rendering->first], error);
 }
 
 /* Render some of the rows; where that fails, halve them to spare the others. */

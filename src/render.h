@@ -16,6 +16,7 @@
 
 #include "catalog.h"
 #include "iterable_api.h"
+#include "row_version.h"
 #include "source.h"
 
 /* A row as it would be sent, or why it can't be.  All in one context. */
@@ -41,6 +42,11 @@ typedef struct IsRow
 	bool		left;			/* is there, but the filter is not true for it */
 	bool		unread;			/* nothing is known of it now: a pass over its
 								 * source must find it again */
+
+	IsCapture	capture;		/* of its sync */
+	const IsVersion *version;	/* it is this version of the row; NULL: the row
+								 * as it is now */
+	bool		retried;		/* which has failed before */
 } IsRow;
 
 typedef struct IsRenderer IsRenderer;
@@ -89,6 +95,15 @@ extern bool is_render_updates_users(const IsSync *sync);
  */
 extern void is_render_rows(IsRenderer *renderer, const char **keys, int n,
 						   IsRow *rows);
+
+/*
+ * The same for versions of rows (rows[i].key and .version are set, keys need
+ * not be distinct): as they were, not as they are.  A version that lacks a
+ * column that the sync reads has NULL there, if it was stored before the column
+ * was mapped; it has a problem if the filter reads the column, or if it is not
+ * what it was then.  Errors are those of a sync that does not fit its source.
+ */
+extern void is_render_versions(IsRenderer *renderer, IsRow *rows, int n);
 
 /*
  * Which of these keys (distinct) have a row for which the filter is true:

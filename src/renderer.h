@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
 
 #include "layout.h"
@@ -53,6 +54,21 @@ extern Query *is_renderer_analyze(IsRenderer *renderer, const IsRelation *relati
  * about the values of a row?
  */
 extern bool is_renderer_blames_sync(const ErrorData *error);
+
+/* ", column, (expression)" for all that is mapped. */
+extern void is_renderer_append_mapped(StringInfo sql, const IsRenderer *renderer);
+
+/* Lay the payloads out for a query whose first columns are not mapped ones. */
+extern void is_renderer_lay_out(IsRenderer *renderer, const Query *query, int others);
+
+/* The problem of the row that has raised an error, in CurrentMemoryContext. */
+extern void is_renderer_report_row(IsRow *row, const ErrorData *error);
+
+/*
+ * May rows be sent as they were committed?  Error 42809 if their changes are
+ * not captured, 0A000 if policies hide rows from their owner.
+ */
+extern void is_renderer_check_versions(const IsRelation *relation);
 
 /* Type of a parameter that is compared with a key column. */
 extern Oid	is_renderer_key_type(const IsKeyColumn *key);

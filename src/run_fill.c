@@ -46,15 +46,36 @@ match_key_entry(const void *a, const void *b, Size size)
 	return strcmp(*(const char *const *) a, *(const char *const *) b);
 }
 
+/* A row of its own in the chunk. */
+static IsChunkChange *
+add_change(IsChunk *chunk, const char *key, IsPlace before)
+{
+	int			i = chunk->n++;
+
+	chunk->keys[i] = pstrdup(key);
+	chunk->changes[i].before = before;
+	return &chunk->changes[i];
+}
+
+static void
+add_op(IsChunkChange *change, char op)
+{
+	if (op == IS_OP_UPDATE)
+		change->updated = true;
+	if (op == IS_OP_FORCE)
+		change->forced = true;
+}
+
 /*
- * Read the distinct keys of the next changes, at most max of them; repeated
- * changes of a key collapse into one.
+ * Read the next changes, at most max of different keys; repeated changes of a
+ * key collapse into one, unless there are versions of the row.
  */
 static void
 read_keys(IsRun *run, IsChunk *chunk, int max)
 {
 	HASHCTL		ctl = {0};
 	HTAB	   *seen;
+	Size		version_bytes = 0;
 	IsPlace		previous = run->read_to;
 	IsChange	change;
 
@@ -66,11 +87,9 @@ read_keys(IsRun *run, IsChunk *chunk, int max)
 	seen = hash_create("iterable_sync chunk keys", max, &ctl,
 					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
 	chunk->keys = palloc(max * sizeof(char *));
-	chunk->updated = palloc0(max * sizeof(bool));
-	chunk->forced = palloc0(max * sizeof(bool));
-	chunk->before = palloc(max * sizeof(IsPlace));
+	chunk->changes = palloc0(max * sizeof(IsChunkChange));
 
-	while (chunk->n < max)
+	while (chunk->n < max && version_bytes < CHUNK_BYTES)
 	{
 		IsPlace		place;
 
@@ -91,22 +110,29 @@ read_keys(IsRun *run, IsChunk *chunk, int max)
 			run->truncated = true;
 		if (change.key != NULL && !is_state_done_ahead(run->state, place))
 		{
-			KeyEntry   *entry;
-			bool		found;
-			char	   *key = change.key;
-
-			entry = hash_search(seen, &key, HASH_ENTER, &found);
-			if (!found)
+			if (is_run_is_version(run, &change))
 			{
-				entry->key = pstrdup(key);
-				entry->i = chunk->n++;
-				chunk->keys[entry->i] = entry->key;
-				chunk->before[entry->i] = previous;
+				IsChunkChange *new = add_change(chunk, change.key, previous);
+
+				is_run_take_version(new, &change);
+				add_op(new, change.op);
+				version_bytes += new->version ? new->version->tuple->t_len : 0;
 			}
-			if (change.op == IS_OP_UPDATE)
-				chunk->updated[entry->i] = true;
-			if (change.op == IS_OP_FORCE)
-				chunk->forced[entry->i] = true;
+			else
+			{
+				KeyEntry   *entry;
+				bool		found;
+				char	   *key = change.key;
+
+				entry = hash_search(seen, &key, HASH_ENTER, &found);
+				if (!found)
+				{
+					entry->i = chunk->n;
+					(void) add_change(chunk, key, previous);
+					entry->key = chunk->keys[entry->i];
+				}
+				add_op(&chunk->changes[entry->i], change.op);
+			}
 		}
 		previous = place;
 	}
@@ -130,12 +156,15 @@ read_chunk(IsRun *run, const IsSyncState *now)
 	chunk->memory = palloc0(Max(chunk->n, 1) * sizeof(IsMemory));
 	if (chunk->n > 0)
 	{
-		if (is_render_is_captured(run->renderer))
+		if (run->sync->capture != IS_CAPTURE_KEY)
+			is_run_render_versions(run, chunk);
+		else if (is_render_is_captured(run->renderer))
 			is_render_rows(run->renderer, chunk->keys, chunk->n, chunk->rows);
 		else
 			is_staged_take(run->sync_id, run->sync->version, chunk->keys, chunk->n,
 						   chunk->rows);
-		is_delivery_recall(run->sync_id, chunk->keys, chunk->n, chunk->memory);
+		is_delivery_recall(run->sync_id, chunk->keys, chunk->tags, chunk->n,
+						   chunk->memory);
 
 		/* as the one that is watched now, which may be another since */
 		if (OidIsValid(now->source_relid) &&
@@ -157,6 +186,7 @@ recall_again(IsRun *run)
 	IsChunk    *chunk = run->chunk;
 
 	is_delivery_recall(run->sync_id, chunk->keys + chunk->next,
+					   chunk->tags ? chunk->tags + chunk->next : NULL,
 					   chunk->n - chunk->next, chunk->memory + chunk->next);
 	chunk->recall = false;
 }
@@ -201,8 +231,8 @@ fill_from_chunk(IsRun *run)
 		IsCircumstances circumstances = {
 			.update_only = run->connection->update_only,
 			.resumed = run->known && !is_batch_is_known(run->known, row),
-			.updated = chunk->updated[i],
-			.forced = chunk->forced[i],
+			.updated = chunk->changes[i].updated,
+			.forced = chunk->changes[i].forced,
 			.compared = !is_render_is_captured(run->renderer),
 		};
 		bool		taken = is_batch_taken(batch, run->claims, row);
@@ -223,7 +253,7 @@ fill_from_chunk(IsRun *run)
 				is_batch_note(batch, row, fate);
 			else if (!is_batch_add(batch, row, decision == IS_DECISION_SEND_IF_KNOWN))
 			{
-				complete_batch(run, chunk->before[i]);
+				complete_batch(run, chunk->changes[i].before);
 				return true;
 			}
 			batch->counts.keys_seen++;
@@ -234,7 +264,7 @@ fill_from_chunk(IsRun *run)
 		/* What is decided now would rest on an outdated memory. */
 		chunk->recall = true;
 		if (batch->nrows > 0)
-			complete_batch(run, chunk->before[i]);
+			complete_batch(run, chunk->changes[i].before);
 		return false;
 	}
 

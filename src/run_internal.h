@@ -2,7 +2,7 @@
  *
  * run_internal.h
  *	  What the files of a run share: run.c, run_window.c, run_fill.c,
- *	  run_request.c, run_verdict.c.
+ *	  run_version.c, run_request.c, run_verdict.c.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -25,6 +25,17 @@
 
 #define US_PER_S INT64CONST(1000000)
 
+/* What the window says of a row of a chunk. */
+typedef struct IsChunkChange
+{
+	bool		updated;		/* the trigger saw an UPDATE */
+	bool		forced;			/* to be sent even if Iterable has it */
+	bool		deleted;		/* there is nothing to be sent */
+	const char *tag;			/* of the version that failed and is tried again */
+	const IsVersion *version;	/* the row as it was committed; NULL: as it is */
+	IsPlace		before;			/* place just before the key's first change */
+} IsChunkChange;
+
 /* A stretch of the window, read and rendered, not yet in a batch. */
 typedef struct IsChunk
 {
@@ -32,11 +43,11 @@ typedef struct IsChunk
 	int			n;
 	int			next;			/* first row not taken into a batch yet */
 	const char **keys;
+	const char **tags;			/* of versions, "" for rows as they are; NULL: a
+								 * row's failures count, of whatever they are */
+	IsChunkChange *changes;
 	IsRow	   *rows;
 	IsMemory   *memory;
-	bool	   *updated;		/* the trigger saw an UPDATE */
-	bool	   *forced;			/* to be sent even if Iterable has it */
-	IsPlace    *before;			/* place just before the key's first change */
 	IsPlace		end;			/* place of the last change read */
 	bool		recall;			/* memory is outdated */
 } IsChunk;
@@ -135,6 +146,15 @@ extern void is_run_finish_window(IsRun *run);
  * verdict comes.
  */
 extern bool is_run_fill(IsRun *run);
+
+/*
+ * run_version.c, of syncs that send rows as they were committed: is this change
+ * a version of its row, or does it say that there is none?  Take it into the
+ * chunk; render the chunk.
+ */
+extern bool is_run_is_version(const IsRun *run, const IsChange *change);
+extern void is_run_take_version(IsChunkChange *into, const IsChange *change);
+extern void is_run_render_versions(IsRun *run, IsChunk *chunk);
 
 /* run_request.c: drop requests; how many may be under way at once. */
 extern void is_run_cancel_requests(IsRun *run);

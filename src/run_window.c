@@ -33,12 +33,12 @@
 static void
 feed(IsRun *run)
 {
-	char		op = IS_OP_RETRY;
+	List	   *tags;
+	List	   *keys;
 
 	(void) is_state_load(run->sync_id, true);
-	is_change_log_append_keys(run->sync->source.source_id, run->sync_id, &op, 1,
-							  is_delivery_take_due_failures(run->sync_id,
-															IS_MAX_BATCH_ROWS));
+	keys = is_delivery_take_due_failures(run->sync_id, IS_MAX_BATCH_ROWS, &tags);
+	is_change_log_append_failed(run->sync->source.source_id, run->sync_id, keys, tags);
 }
 
 void
@@ -142,7 +142,8 @@ is_run_start_window(IsRun *run)
 		old = MemoryContextSwitchTo(run->state_context);
 		state->window_end = is_change_log_next_window(state->source_id, run->sync_id,
 													  state->position,
-													  is_change_log_snapshot());
+													  is_change_log_snapshot(),
+													  run->sync->capture != IS_CAPTURE_KEY);
 		MemoryContextSwitchTo(old);
 		if (state->window_end == NULL)
 		{
@@ -178,7 +179,8 @@ is_run_start_window(IsRun *run)
 	old = MemoryContextSwitchTo(run->context);
 	run->window = is_change_log_open_window(state->source_id, run->sync_id,
 											state->position, state->window_end,
-											state->done.seq, state->done.offset);
+											state->done.seq, state->done.offset,
+											run->sync->capture != IS_CAPTURE_KEY);
 	run->known = resumed ? is_batch_known_create() : NULL;
 	MemoryContextSwitchTo(old);
 	is_txn_commit();

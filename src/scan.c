@@ -415,7 +415,7 @@ read_rows(IsScan *scan, const IsScanRequest *request, IsScanProgress *progress)
 		return NULL;
 	for (int i = 0; i < n; i++)
 		keys[i] = rows[i].key;
-	is_delivery_recall(scan->sync_id, keys, n, memory);
+	is_delivery_recall(scan->sync_id, keys, NULL, n, memory);
 	for (int i = 0; i < n; i++)
 		take_row(scan, request, &rows[i], &memory[i], progress);
 	return keys[n - 1];

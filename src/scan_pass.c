@@ -129,7 +129,7 @@ take_rows(void *arg, const char **keys, int n, IsRow *rows)
 	IsUserContext save;
 
 	is_catalog_become_owner(&save);
-	is_delivery_recall(scan->sync_id, keys, n, memory);
+	is_delivery_recall(scan->sync_id, keys, NULL, n, memory);
 	is_catalog_restore_user(&save);
 	for (int i = 0; i < n; i++)
 		is_staged_store(scan->store, scan->store_desc, &rows[i],

@@ -165,8 +165,9 @@ read_row(IsSending *sending, const char *key, bool resumed, IsRow *row, IsFate *
 	IsUserContext save;
 
 	is_render_rows(renderer, &key, 1, row);
+	row->capture = sending->sync->capture;
 	is_catalog_become_owner(&save);
-	is_delivery_recall(sending->sync->sync_id, &key, 1, &memory);
+	is_delivery_recall(sending->sync->sync_id, &key, NULL, 1, &memory);
 	is_catalog_restore_user(&save);
 
 	if (!is_render_updates_users(sending->sync))

@@ -162,12 +162,20 @@ is_source_run_ddl(const char *table, List *statements)
  * ----------------------------------------------------------------
  */
 
+/* What is looked at for a change, or stored. */
 typedef struct Watched
 {
 	Bitmapset  *attnos;
 	List	   *missing;		/* of String: mapped columns that are gone */
 	bool		all;
 } Watched;
+
+/* The last arguments of the row trigger. */
+typedef struct Arguments
+{
+	const char *watched;
+	const char *stored;			/* NULL: nothing is */
+} Arguments;
 
 /*
  * What an expression reads, or NULL if it does not fit the relation any more:
@@ -270,34 +278,55 @@ names_literal(const List *names)
 																 false, TYPALIGN_INT)));
 }
 
-/* The third argument of the row trigger. */
 static char *
-watched_literal(const IsSync *sync, Oid relid)
+watched_literal(const Watched *watched, Oid relid)
 {
-	Watched		watched = {0};
 	List	   *names = NIL;
 	ListCell   *lc;
 	int			attno = -1;
 
-	watch_sync(&watched, relid, sync);
-	foreach(lc, is_source_syncs(sync->source.source_id))
-	{
-		IsSync	   *other;
-
-		if (lfirst_int(lc) == sync->sync_id)
-			continue;
-		other = is_catalog_get_sync_by_id(lfirst_int(lc));
-		if (other)
-			watch_sync(&watched, relid, other);
-	}
-
-	if (watched.all)
+	if (watched->all)
 		return "*";
-	while ((attno = bms_next_member(watched.attnos, attno)) >= 0)
+	while ((attno = bms_next_member(watched->attnos, attno)) >= 0)
 		names = lappend(names, get_attname(relid, attno, false));
-	foreach(lc, watched.missing)
+	foreach(lc, watched->missing)
 		names = lappend(names, strVal(lfirst(lc)));
 	return names_literal(names);
+}
+
+/* What the syncs of a source need, this one as it is given. */
+static Arguments
+row_arguments(const IsSync *sync, Oid relid)
+{
+	Watched		watched = {0};
+	Watched		stored = {0};
+	bool		storing = false;
+	List	   *syncs = list_make1(unconstify(IsSync *, sync));
+	Arguments	arguments;
+	ListCell   *lc;
+
+	foreach(lc, is_source_syncs(sync->source.source_id))
+	{
+		IsSync	   *other = lfirst_int(lc) == sync->sync_id ? NULL :
+			is_catalog_get_sync_by_id(lfirst_int(lc));
+
+		if (other)
+			syncs = lappend(syncs, other);
+	}
+	foreach(lc, syncs)
+	{
+		const IsSync *one = lfirst(lc);
+
+		watch_sync(&watched, relid, one);
+		if (one->capture != IS_CAPTURE_KEY)
+		{
+			storing = true;
+			watch_sync(&stored, relid, one);
+		}
+	}
+	arguments.watched = watched_literal(&watched, relid);
+	arguments.stored = storing ? watched_literal(&stored, relid) : NULL;
+	return arguments;
 }
 
 /* ----------------------------------------------------------------
@@ -311,7 +340,7 @@ typedef struct FoundTrigger
 	TransactionId xmin;			/* of its row: another one when it was touched */
 	bool		plain;			/* ours, of this type, for all columns and rows */
 	bool		always;
-	char	   *args[3];		/* NULL where it has none */
+	char	   *args[4];		/* NULL where it has none */
 } FoundTrigger;
 
 static void
@@ -436,13 +465,22 @@ are_clones_right(Oid relid, int32 source_id, Oid function)
 	return true;
 }
 
+/* A list of columns; exact: not even one that need not be there. */
+static bool
+is_argument_right(Oid relid, const char *found, const char *needed, bool exact)
+{
+	if (found == NULL || needed == NULL)
+		return needed == NULL && (found == NULL || !exact);
+	return exact ? strcmp(found, needed) == 0 : is_covered(relid, found, needed);
+}
+
 /*
  * Is there nothing to be done about a trigger?  exact: not even that it
  * watches columns that it need not.
  */
 static bool
 is_trigger_right(const IsSync *sync, const IsRelation *relation, int16 type,
-				 const char *watched, bool exact)
+				 Arguments arguments, bool exact)
 {
 	int32		source_id = sync->source.source_id;
 	Oid			function = is_source_capture_function();
@@ -453,8 +491,8 @@ is_trigger_right(const IsSync *sync, const IsRelation *relation, int16 type,
 	if (strcmp(found->args[0], psprintf("%d", source_id)) != 0 ||
 		strcmp(found->args[1], names_literal(sync->source.key_columns)) != 0)
 		return false;
-	if (exact ? strcmp(found->args[2], watched) != 0 :
-		!is_covered(relation->relid, found->args[2], watched))
+	if (!is_argument_right(relation->relid, found->args[2], arguments.watched, exact) ||
+		!is_argument_right(relation->relid, found->args[3], arguments.stored, exact))
 		return false;
 	return type != ROW_TYPE || are_clones_right(relation->relid, source_id, function);
 }
@@ -462,13 +500,13 @@ is_trigger_right(const IsSync *sync, const IsRelation *relation, int16 type,
 /* The statements that put a trigger on a relation, or replace it. */
 static List *
 put_statements(const IsSync *sync, const char *qualified_name, int16 type,
-			   const char *watched)
+			   Arguments arguments)
 {
 	int32		source_id = sync->source.source_id;
 	char	   *name = is_source_trigger_name(source_id, type);
 
 	return list_make2(psprintf("CREATE OR REPLACE TRIGGER %s AFTER %s ON %s "
-							   "FOR EACH %s EXECUTE FUNCTION %s('%d', %s, %s)",
+							   "FOR EACH %s EXECUTE FUNCTION %s('%d', %s, %s%s%s)",
 							   name,
 							   type == ROW_TYPE ? "INSERT OR UPDATE OR DELETE" : "TRUNCATE",
 							   qualified_name,
@@ -477,7 +515,9 @@ put_statements(const IsSync *sync, const char *qualified_name, int16 type,
 														  CAPTURE_FUNCTION),
 							   source_id,
 							   quote_literal_cstr(names_literal(sync->source.key_columns)),
-							   quote_literal_cstr(watched)),
+							   quote_literal_cstr(arguments.watched),
+							   arguments.stored ? ", " : "",
+							   arguments.stored ? quote_literal_cstr(arguments.stored) : ""),
 
 	/*
 	 * Logical replication and session_replication_role = replica change rows
@@ -490,21 +530,24 @@ put_statements(const IsSync *sync, const char *qualified_name, int16 type,
 /* The statements that a trigger of the source needs; none if it is right already. */
 static List *
 trigger_statements(const IsSync *sync, const IsRelation *relation, int16 type,
-				   const char *watched)
+				   Arguments arguments)
 {
-	if (is_trigger_right(sync, relation, type, watched, true))
+	if (is_trigger_right(sync, relation, type, arguments, true))
 		return NIL;
-	return put_statements(sync, relation->qualified_name, type, watched);
+	return put_statements(sync, relation->qualified_name, type, arguments);
 }
+
+/* A truncation concerns every row, whatever is watched. */
+static const Arguments truncate_arguments = {.watched = "{}"};
 
 /* What brings the triggers of a source to what they should be. */
 static List *
 all_statements(const IsSync *sync, const IsRelation *relation)
 {
-	/* A truncation concerns every row, whatever is watched. */
 	return list_concat(trigger_statements(sync, relation, ROW_TYPE,
-										  watched_literal(sync, relation->relid)),
-					   trigger_statements(sync, relation, TRUNCATE_TYPE, "{}"));
+										  row_arguments(sync, relation->relid)),
+					   trigger_statements(sync, relation, TRUNCATE_TYPE,
+										  truncate_arguments));
 }
 
 bool
@@ -514,8 +557,8 @@ is_source_triggers_right(const IsSync *sync)
 
 	return !relation->captured ||
 		(is_trigger_right(sync, relation, ROW_TYPE,
-						  watched_literal(sync, relation->relid), false) &&
-		 is_trigger_right(sync, relation, TRUNCATE_TYPE, "{}", false));
+						  row_arguments(sync, relation->relid), false) &&
+		 is_trigger_right(sync, relation, TRUNCATE_TYPE, truncate_arguments, false));
 }
 
 static uint64
@@ -626,7 +669,7 @@ is_source_put_leaf_triggers(const IsSync *sync)
 						  put_statements(sync,
 										 quote_qualified_identifier(get_namespace_name(get_rel_namespace(leaf)),
 																	get_rel_name(leaf)),
-										 TRUNCATE_TYPE, "{}"));
+										 TRUNCATE_TYPE, truncate_arguments));
 	}
 }
 

@@ -75,6 +75,10 @@ append_sync(StringInfo sql, const IsSync *sync, const char *schema)
 						is_catalog_new_fields_name(sync->new_fields));
 	if (sync->dry_run)
 		appendStringInfoString(sql, ",\n\tdry_run => true");
+	if (sync->capture != IS_CAPTURE_KEY)
+		append_argument(sql, "capture", is_catalog_capture_name(sync->capture));
+	if (sync->capture == IS_CAPTURE_VERSIONS)
+		appendStringInfoString(sql, ",\n\tversions => true");
 	appendStringInfoString(sql, ");\n");
 }
 

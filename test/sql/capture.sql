@@ -1282,6 +1282,7 @@ SELECT cap.try($$BEFORE TRUNCATE ON cap.misuse EXECUTE FUNCTION iterable_capture
 SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture()$$);
 SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id}')$$);
 SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id}', '*', 'more')$$);
+SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id}', '*', '*', 'more')$$);
 SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('one', '{id}', '*')$$);
 SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', 'id', '*')$$);
 SELECT cap.try($$AFTER INSERT ON cap.misuse FOR EACH ROW EXECUTE FUNCTION iterable_capture('0', '{id,NULL}', '*')$$);

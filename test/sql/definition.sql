@@ -217,6 +217,54 @@ SELECT iterable_enable_sync('def owned', 'updates_only');
 SELECT iterable_drop_sync('def owned');
 
 --
+-- Rows as they were committed
+--
+CREATE TABLE def.status (id bigint PRIMARY KEY, email text, status text, n int);
+CREATE VIEW def.status_view AS SELECT * FROM def.status;
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.customer', 'user', 'id', 'email', capture => 'row')$$);
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.status', 'event', 'id', 'email', capture => 'rows')$$);
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.status', 'event', 'id', 'email', capture => NULL)$$);
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.status', 'event', 'id', 'email', versions => NULL)$$);
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.status', 'event', 'id', 'email', versions => true)$$);
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.status', 'event', 'id', 'email', mode => 'insert', capture => 'row', versions => true)$$);
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.status_view', 'event', 'id', 'email', schedule => 'manual', capture => 'row')$$);
+SELECT iterable_create_sync('def status', 'def_email', 'def.status', 'event', 'id', 'email', capture => 'row', versions => true);
+SELECT iterable_add_mapping('def status', 'eventName', constant => 'status');
+SELECT iterable_add_mapping('def status', 'status', 'status');
+SELECT capture FROM iterable.sync_status WHERE sync = 'def status';
+SELECT iterable_sync_sql('def status');
+SELECT iterable_copy_sync('def status', 'def status copy');
+SELECT name, capture, versions FROM iterable.sync WHERE name ~ 'def status' ORDER BY name;
+SELECT iterable_drop_sync('def status copy');
+
+-- what is stored is what the sync reads
+SELECT iterable_update_sync('def status', filter => 'n > 0');
+SELECT iterable_enable_sync('def status', 'updates_only');
+CREATE VIEW def.stored AS SELECT split_part(encode(tgargs, 'escape'), '\000', 4) AS stored FROM pg_trigger
+WHERE tgrelid = 'def.status'::regclass AND tgname ~ 'iterable_capture';
+TABLE def.stored;
+SELECT iterable_add_mapping('def status', 'double', expression => 'n * 2 + id', apply => 'updates_only');
+TABLE def.stored;
+SELECT def.fails($$SELECT iterable_add_mapping('def status', 'whole', expression => 'length((status.*)::text)', apply => 'updates_only')$$);
+SELECT def.fails($$SELECT iterable_add_mapping('def status', 'id', expression => 'id::text', apply => 'updates_only')$$);
+SELECT def.fails($$SELECT iterable_update_sync('def status', mode => 'update', apply => 'updates_only')$$);
+SELECT def.fails($$SELECT iterable_update_sync('def status', object => 'user', apply => 'updates_only')$$);
+SELECT def.fails($$SELECT iterable_update_sync('def status', source => 'def.status_view', schedule => 'manual', apply => 'updates_only')$$);
+
+-- versions goes with capture
+SELECT iterable_update_sync('def status', capture => 'key');
+SELECT capture, versions FROM iterable.sync WHERE name = 'def status';
+TABLE def.stored;
+SELECT def.fails($$SELECT iterable_update_sync('def status', versions => true)$$);
+SELECT iterable_add_mapping('def status', 'whole', expression => 'length((status.*)::text)', apply => 'updates_only');
+SELECT def.fails($$SELECT iterable_update_sync('def status', capture => 'row')$$);
+SELECT iterable_drop_mapping('def status', 'whole', 'updates_only');
+SELECT iterable_update_sync('def status', capture => 'row');
+SELECT capture, versions FROM iterable.sync WHERE name = 'def status';
+SELECT def.fails($$SELECT iterable_update_sync('def status', filter => 'length((status.*)::text) > 3', apply => 'updates_only')$$);
+SELECT iterable_drop_sync('def status');
+
+--
 -- Names, copies, and the SQL that makes a sync again
 --
 SELECT def.fails($$SELECT iterable_rename_sync('def', 'def visits')$$);

@@ -20,9 +20,9 @@ my $seed = $ENV{ITERABLE_SYNC_SEED} // time() ^ ($$ << 8);
 srand($seed);
 note("seed $seed");
 
-my $emulator = start_emulator(usersRate => 0);
+my $emulator = start_emulator(usersRate => 0, eventsRate => 0);
 my $node = start_cluster('main');
-create_connection($node, 'prod', $emulator, users_rate => 1000);
+create_connection($node, 'prod', $emulator, users_rate => 1000, events_rate => 1000);
 
 sub sql
 {
@@ -413,10 +413,21 @@ array_of($hstore, 1) if $hstore;
 #
 $types[$_]{column} //= "c$_" foreach 0 .. $#types;
 sql('CREATE TABLE thing (id int PRIMARY KEY, email text, class text, ' . join(', ', map { "$_->{column} $_->{sql}" } @types) . ')');
+my $mappings = sub {
+	my ($sync) = @_;
+
+	return join('', map {
+			"SELECT iterable_add_mapping('$sync', '$_->{column}', '$_->{column}'" . ($_->{time_zone} ? ", time_zone => '$_->{time_zone}'" : '') . ");\n"
+		  } @types);
+};
 sql(q{SELECT iterable_create_sync('things', 'prod', 'thing', 'user', 'id', 'email', schedule => 'manual')});
-sql(join('', map {
-		"SELECT iterable_add_mapping('things', '$_->{column}', '$_->{column}'" . ($_->{time_zone} ? ", time_zone => '$_->{time_zone}'" : '') . ");\n"
-	  } @types));
+sql($mappings->('things'));
+
+# another, of rows as they were committed
+sql(q{SELECT iterable_create_sync('committed', 'prod', 'thing', 'event', 'id', 'email', schedule => 'manual', capture => 'row')});
+sql($mappings->('committed'));
+sql(q{SELECT iterable_add_mapping('committed', 'eventName', constant => 'thing'), iterable_enable_sync('committed', 'updates_only')});
+sql(q{CREATE TABLE made (LIKE thing)});
 
 my @rows;
 my $failures = 0;
@@ -436,7 +447,7 @@ for my $id (1 .. $ROWS)
 	push @rows, "($id, 'user$id\@example.com', " . ($bad ? quoted($bad) : 'NULL') . ', ' . join(', ', @values) . ')';
 	if (@rows == $ROWS_A_STATEMENT || $id == $ROWS)
 	{
-		sql('INSERT INTO thing VALUES ' . join(",\n", @rows));
+		sql('INSERT INTO made VALUES ' . join(",\n", @rows));
 		@rows = ();
 	}
 }
@@ -470,6 +481,12 @@ my ($locale) = split /\n/, sql(q{
 	SELECT collname FROM pg_collation WHERE collprovider = 'c' AND collname ~ 'utf-?8$' ORDER BY collname = 'C.utf8', collname});
 $settings{session} .= "SET $_ = '$locale';" foreach $locale ? qw(lc_monetary lc_numeric lc_time) : ();
 
+my $part = 0;
+foreach my $name (qw(default session role))
+{
+	sql("$settings{$name}\nINSERT INTO thing SELECT * FROM made WHERE id % 3 = $part");
+	$part++;
+}
 foreach my $name (qw(default session role))
 {
 	sql("$settings{$name}\nCREATE TABLE preview_$name AS SELECT key, payload::text, problem FROM iterable_preview('things', $ROWS + 1)");
@@ -516,6 +533,26 @@ foreach my $type (@types)
 }
 is( sql(q{SELECT count(*) FROM parsed, jsonb_object_keys(fields) AS k WHERE k NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = 'thing'::regclass)}),
 	'0', 'nothing else is sent');
+
+#
+# As they were committed: all of them are refused, and kept as they were sent
+#
+sql('TRUNCATE thing');
+sql(q{ALTER SYSTEM SET iterable_sync.keep_failed_payloads = on; SELECT pg_reload_conf()});
+$emulator->script({ path => '/api/events/trackBulk', status => 400, times => 0 });
+sql(q{SELECT iterable_run('committed')});
+wait_until(sub { sql(q{SELECT pending FROM iterable.sync_status WHERE sync = 'committed'}) eq '0' }, 'rows are sent as they were committed');
+sql('INSERT INTO thing SELECT * FROM made');
+sql(q{CREATE TABLE preview_committed AS SELECT key, payload::text, problem FROM iterable_preview('committed', 100000)});
+is( sql(q{
+	SELECT string_agg(format(E'%s: %s instead of\n%s', key, got, expected), E'\n')
+	FROM (SELECT key, COALESCE(split_part(p.problem, ':', 1), p.payload) AS expected,
+			CASE WHEN p.problem IS NULL THEN f.payload ELSE f.class END AS got
+		FROM preview_committed p FULL JOIN iterable.sync_failure f USING (key)) x
+	WHERE got IS DISTINCT FROM expected}),
+	'', 'not a byte is another in rows that were stored');
+is(sql(q{SELECT count(*) FROM iterable.failure WHERE sync = 'committed'}), $ROWS, 'all of them');
+sql(q{SELECT iterable_drop_sync('committed')});
 
 #
 # In a database of another encoding

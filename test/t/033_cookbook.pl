@@ -99,7 +99,7 @@ foreach my $block (@blocks)
 }
 
 delete $recipes{'above the recipes'};
-is(scalar(grep { $_->{syncs} && $_->{payloads} } values %recipes), 10, 'there are ten recipes');
-is(scalar(my @headings = $cookbook =~ /^## /mg), 10, 'and nothing else');
+is(scalar(grep { $_->{syncs} && $_->{payloads} } values %recipes), 11, 'there are eleven recipes');
+is(scalar(my @headings = $cookbook =~ /^## /mg), 11, 'and nothing else');
 log_lacks($node, $_->key, 'a key is not in the log') foreach @emulators;
 done_testing();

@@ -35,7 +35,7 @@ is($rc, 0, 'the SQL of README.md runs');
 is($stderr =~ s/^psql:\S+ //mgr, '', 'without a message');
 like($stdout, qr/^reachable\|t\|.*\nTLS\|t\|.*\nkey accepted\|t\|/m, 'the connection is tested');
 like($stdout, qr/^customers\|1\|ann\@example\.com\|.*\|accepted\|/m, 'a delivery can be seen');
-like($stdout, qr/^customers\|prod\|public\.customers\|user\|upsert\|continuous\|enabled\|/m, 'so can the status');
+like($stdout, qr/^customers\|prod\|public\.customers\|user\|upsert\|key\|continuous\|enabled\|/m, 'so can the status');
 like($stdout, qr/^ann\@example\.com\|\|\{.*"name": "Ann".*\}$/m, 'and the user at Iterable');
 my ($ann) = $emulator->users;
 is($ann->{email}, 'ann@example.com', 'who is there');

@@ -1,0 +1,215 @@
+/*-------------------------------------------------------------------------
+ *
+ * capture_trigger.c
+ *	  Definitions of capture triggers, resolved and kept.
+ *
+ * Copyright (c) 2026, the iterable_sync developers
+ *-------------------------------------------------------------------------
+ */
+#include "capture_trigger.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "key.h"
+
+static HTAB *triggers = NULL;
+
+static void relcache_callback(Datum arg, Oid relid);
+
+void
+is_capture_trigger_register(void)
+{
+	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+}
+
+/*
+ * Only flag: the entry may be in use up the stack.  InvalidOid means all.
+ */
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	IsCaptureTrigger *entry;
+
+	if (triggers == NULL)
+		return;
+	hash_seq_init(&status, triggers);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		if (!OidIsValid(relid) || entry->relid == relid || entry->composites)
+			entry->valid = false;
+}
+
+/* The column names in an argument, a text array literal. */
+static void
+parse_names(const char *literal, Datum **names, int *n)
+{
+	ArrayType  *array =
+		DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN, pstrdup(literal),
+												TEXTOID, -1));
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, names, NULL, n);
+}
+
+static AttrNumber
+find_column(TupleDesc desc, Datum name)
+{
+	char	   *wanted = TextDatumGetCString(name);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && strcmp(NameStr(att->attname), wanted) == 0)
+			return att->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+/*
+ * The columns that an argument names.  Of a column that is gone nobody knows
+ * what it is called now, so then all are stored.
+ */
+static IsStoredColumns *
+resolve_stored(Relation rel, const char *literal)
+{
+	Datum	   *names;
+	int			n = -1;
+	AttrNumber *attnums = NULL;
+
+	if (strcmp(literal, "*") != 0)
+	{
+		parse_names(literal, &names, &n);
+		attnums = palloc_array(AttrNumber, n + 1);
+		for (int i = 0; i < n; i++)
+		{
+			attnums[i] = find_column(RelationGetDescr(rel), names[i]);
+			if (attnums[i] == InvalidAttrNumber)
+				return is_capture_row_resolve(rel, NULL, -1);
+		}
+	}
+	return is_capture_row_resolve(rel, attnums, n);
+}
+
+static void
+fill_trigger(IsCaptureTrigger *entry, Relation rel, Trigger *trigger)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	MemoryContext context;
+	Datum	   *names;
+	int			n;
+
+	if (entry->context)
+		MemoryContextDelete(entry->context);
+	entry->context = NULL;
+	context = AllocSetContextCreate(CacheMemoryContext,
+									"iterable_sync capture trigger",
+									ALLOCSET_SMALL_SIZES);
+	entry->context = context;
+	entry->relid = RelationGetRelid(rel);
+	entry->source_id = pg_strtoint32(trigger->tgargs[0]);
+	entry->lost = false;
+	entry->stored = NULL;
+	entry->composites = false;
+
+	parse_names(trigger->tgargs[1], &names, &n);
+	if (n < 1 || n > INDEX_MAX_KEYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" takes 1 to %d key columns",
+						"iterable_capture", INDEX_MAX_KEYS),
+				 errhint("Let iterable_enable_sync() create the trigger.")));
+	entry->nkeys = n;
+	entry->key_attnos = MemoryContextAlloc(context, n * sizeof(AttrNumber));
+	entry->key_types = MemoryContextAlloc(context, n * sizeof(Oid));
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attno = find_column(desc, names[i]);
+		Form_pg_attribute att;
+
+		if (attno == InvalidAttrNumber)
+		{
+			entry->lost = true;
+			continue;
+		}
+		att = TupleDescAttr(desc, attno - 1);
+		if (!is_key_type_ok(att->atttypid, att->attcollation))
+			entry->lost = true;
+		entry->key_attnos[i] = attno;
+		entry->key_types[i] = att->atttypid;
+	}
+
+	entry->nwatched = -1;
+	if (strcmp(trigger->tgargs[2], "*") != 0)
+	{
+		parse_names(trigger->tgargs[2], &names, &n);
+		entry->watched = MemoryContextAlloc(context, (n + 1) * sizeof(AttrNumber));
+		entry->nwatched = n;
+		for (int i = 0; i < n; i++)
+		{
+			AttrNumber	attno = find_column(desc, names[i]);
+
+			/*
+			 * A watched column that is gone, or that is computed only when
+			 * read, cannot be compared: then every change counts that any
+			 * column shows.
+			 */
+			if (attno == InvalidAttrNumber ||
+				TupleDescAttr(desc, attno - 1)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+			{
+				entry->nwatched = -1;
+				break;
+			}
+			entry->watched[i] = attno;
+		}
+	}
+
+	if (trigger->tgnargs > 3)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		entry->stored = resolve_stored(rel, trigger->tgargs[3]);
+		entry->composites = entry->stored->composites;
+		MemoryContextSwitchTo(old);
+	}
+	entry->valid = true;
+}
+
+IsCaptureTrigger *
+is_capture_trigger_get(Relation rel, Trigger *trigger)
+{
+	IsCaptureTrigger *entry;
+	bool		found;
+
+	if (triggers == NULL)
+	{
+		HASHCTL		ctl = {0};
+
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(IsCaptureTrigger);
+		ctl.hcxt = CacheMemoryContext;
+		triggers = hash_create("iterable_sync capture triggers", 32, &ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+
+	entry = hash_search(triggers, &trigger->tgoid, HASH_ENTER, &found);
+	if (!found)
+	{
+		/* an error while filling leaves an entry that is filled again */
+		entry->valid = false;
+		entry->context = NULL;
+		entry->relid = InvalidOid;
+	}
+	if (!entry->valid || entry->relid != RelationGetRelid(rel))
+	{
+		entry->valid = false;
+		fill_trigger(entry, rel, trigger);
+	}
+	return entry;
+}
