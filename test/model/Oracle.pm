@@ -58,7 +58,7 @@ sub errors_in_log
 {
 	my ($self) = @_;
 	my @lines = PostgreSQL::Test::Utils::slurp_file($self->{node}->logfile) =~
-	  /^(\S+ \S+) UTC \[.* sync "\w+" is (?:failing|paused)/mg;
+	  /^(\S+ \S+) UTC \[.* (?:sync "\w+" is (?:failing|paused)|STATEMENT:  CALL )/mg;
 
 	return map { "(extract(epoch FROM timestamptz '$_+00'), extract(epoch FROM timestamptz '$_+00'))" } @lines;
 }

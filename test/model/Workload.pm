@@ -120,7 +120,7 @@ sub transaction
 	my $sync = $durable eq 'mixed' ? $dice->one_of(qw(on off)) : $durable;
 	my @set = "SET synchronous_commit = $sync;";
 	my $kind = $dice->weighted(single => 40, block => 20, savepoints => 14, loop => 4,
-		rollback => 6, bulk => 1, lock => 1, rotate => 1,
+		rollback => 6, bulk => 1, lock => 1, engine => 2,
 		# these wait until they are on disk, whatever synchronous_commit says
 		$durable eq 'off' ? () : (prepare => 6, finish => 4));
 
@@ -135,7 +135,8 @@ sub transaction
 		$token, $dice->between(1300, 3500)) if $kind eq 'bulk';
 	return join(' ', @set, 'BEGIN;', 'LOCK TABLE person, toggle;', pause($dice, 50, 300), statements($dice, $token), 'COMMIT;')
 	  if $kind eq 'lock';
-	return 'SELECT iterable.rotate_change_log();' if $kind eq 'rotate';
+	return $dice->one_of('SELECT iterable.rotate_change_log();', q{CALL iterable_run_now('account');},
+		q{SELECT iterable_backfill('toggle');}) if $kind eq 'engine';
 
 	if ($kind eq 'prepare')
 	{
