@@ -66,7 +66,6 @@ typedef struct IsHttpAnswer
 	Size		body_len;
 	char		error[256];		/* libcurl's words when not answered; never
 								 * holds a header, a body or a URL query */
-	bool		too_large;		/* why not: it was over the cap */
 	char		request_id[64]; /* Iterable-Request-Id, "" without */
 	int			retry_after_ms; /* from Retry-After (seconds or HTTP date),
 								 * -1 without one, capped to one hour */

@@ -411,7 +411,6 @@ is_transfer_finish(IsTransfer *t, CURLcode rc)
 	}
 	else
 	{
-		answer->too_large = t->too_large;
 		answer->outcome = t->begun ? IS_HTTP_UNKNOWN : IS_HTTP_NOT_SENT;
 		answer->body_len = 0;
 		answer->body[0] = '\0';

@@ -286,7 +286,7 @@ take_failure(IsRun *run, IsBatch *batch, const IsHttpAnswer *answer, const IsApi
 	else
 		set_trouble(run, "no answer: %s", api->message);
 
-	if (api->kind == IS_ANSWER_UNKNOWN && (answered || answer->too_large) &&
+	if (api->kind == IS_ANSWER_UNKNOWN && answered &&
 		++batch->odd_answers >= MAX_ODD_ANSWERS)
 	{
 		give_up(run, batch, api->code, "the answers cannot be understood");

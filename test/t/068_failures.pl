@@ -313,10 +313,12 @@ wait_until(sub { sql(q{SELECT reason FROM iterable.sync_status WHERE sync = 'pla
 	/^connection is stopped: Iterable answered with status 404: there is no such endpoint/ }, 'a 404 stops the connection');
 is(failures('plain'), '1 Rejected', 'and is no failure of a row');
 
-# An answer of more than eight megabytes, for ever
-wait_until(sub { failures('huge') ne '' }, 'too large an answer: rows are parked in the end', 60);
-is(failures('huge'), '1 unknown_outcome', 'as unknown');
-is(scalar($emulator{huge}->requests), 5, 'after five tries');
+# Answers of more than eight megabytes are none: the row is kept
+wait_until(sub { sql(q{SELECT state FROM iterable.sync_status WHERE sync = 'huge'}) eq 'failing' },
+	'too large an answer: the sync is failing');
+is(sql(q{SELECT reason FROM iterable.sync_status WHERE sync = 'huge'}), 'no answer: the answer is too large',
+	'too large an answer: it says why');
+is(accepted('huge') . failures('huge'), '', 'too large an answer: nobody is accepted or blamed');
 
 #
 # What is nobody's business
