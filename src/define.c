@@ -524,8 +524,6 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 		is_render_destroy(is_render_create(sync,
 										   is_connection_describe(sync->connection,
 																  sync->owner)->project_type));
-	if (is_another(old, sync))
-		forget_rows(sync);
 	if (here)
 		is_source_watch_put(sync);
 
@@ -537,6 +535,10 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 		is_config_start_state(sync);
 	else if (restart)
 		is_config_forget_state(sync);
+
+	/* after the state, as who records what was learnt has that locked first */
+	if (is_another(old, sync))
+		forget_rows(sync);
 	if (here && apply == IS_APPLY_BACKFILL)
 		is_config_start_backfill(sync, NULL, false);
 	else if (here && restart)
