@@ -151,12 +151,6 @@ seed_users() { control POST seed "{\"pgbench\":{\"from\":1,\"to\":$1,\"emailForm
 now() { date +%s.%N; }
 calc() { awk "BEGIN { printf \"${2:-%.2f}\", $1 }"; }
 
-# CPU time of a process so far, all its threads, in ms.
-cpu_ms()
-{
-	sed 's/.*) //' "/proc/$1/stat" | awk '{ print ($12 + $13) * 10 }'
-}
-
 # keep SERIES VALUE: a sample of this round.  The n-th of one series belongs
 # to the n-th of another.
 keep() { echo "$2" >>"$work/samples.$1"; }
@@ -189,6 +183,36 @@ spread()
 	paste -d ' ' "$work/samples.$1" "$work/samples.$2" |
 		awk '{ r = $1 / $2; if (NR == 1 || r < a) a = r; if (NR == 1 || r > b) b = r }
 			END { printf "%.2f–%.2f", a, b }'
+}
+
+# ----------------------------------------------------------------
+# Processes
+# ----------------------------------------------------------------
+
+# CPU time of a process so far, all its threads, in ms.
+cpu_ms()
+{
+	sed 's/.*) //' "/proc/$1/stat" | awk '{ print ($12 + $13) * 10 }'
+}
+
+# rollup PID FIELD: of smaps_rollup, in MiB
+rollup() { awk -v f="$2:" '$1 == f { print $2 / 1024 }' "/proc/$1/smaps_rollup"; }
+
+# profile PID SECONDS NAME: what a process spends its time on, if perf is there
+profile()
+{
+	command -v perf >/dev/null || return 0
+	perf record -q -e cpu-clock -F 499 --call-graph dwarf,16384 -p "$1" \
+		-o "$work/perf.$3" -- sleep "$2" >/dev/null 2>&1 || return 0
+}
+
+# profile_summary NAME STEPS: shares of these functions, callees included
+profile_summary()
+{
+	[ -s "$work/perf.$1" ] || return 0
+	perf report -q -i "$work/perf.$1" --children --sort symbol --stdio -g none 2>/dev/null |
+		awk -v steps="$2" 'BEGIN { n = split(steps, s); for (i = 1; i <= n; i++) wanted[s[i]] = 1 }
+			$4 in wanted && !seen[$4]++ { printf "%s %s; ", $4, $1 }' | sed 's/; $//'
 }
 
 # ----------------------------------------------------------------

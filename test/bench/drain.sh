@@ -1,26 +1,6 @@
 # How fast a backlog is sent to an emulator without limits, and what the
 # worker does meanwhile.
 
-# profile PID SECONDS NAME: what a process spends its time on, if perf is there
-profile()
-{
-	command -v perf >/dev/null || return 0
-	perf record -q -e cpu-clock -F 499 --call-graph dwarf,16384 -p "$1" \
-		-o "$work/perf.$3" -- sleep "$2" >/dev/null 2>&1 || return 0
-}
-
-# profile_summary NAME: shares of the steps of the way, callees included
-profile_summary()
-{
-	local steps="is_run_start_window is_run_fill is_render_rows is_payload_write is_delivery_recall
-		is_batch_build_request is_http_start is_http_wait is_api_read_answer is_run_record
-		is_delivery_record CommitTransactionCommand is_txn_flush_wal is_query_run"
-	[ -s "$work/perf.$1" ] || return 0
-	perf report -q -i "$work/perf.$1" --children --sort symbol --stdio -g none 2>/dev/null |
-		awk -v steps="$steps" 'BEGIN { n = split(steps, s); for (i = 1; i <= n; i++) wanted[s[i]] = 1 }
-			$4 in wanted && !seen[$4]++ { printf "%s %s; ", $4, $1 }' | sed 's/; $//'
-}
-
 # drain OBJECT WHAT EXPECTED-ROWS: enable the sync and wait
 drain()
 {
@@ -110,8 +90,11 @@ done
 out
 out "The emulator is the bound where its CPU a row, over its two threads, or its share of the machine says so; the worker waits for" \
 	"its own commits (one fsync a batch of 1000) and for the emulator in what is left to 100 %."
+steps="is_run_start_window is_run_fill is_render_rows is_payload_write is_delivery_recall
+	is_batch_build_request is_http_start is_http_wait is_api_read_answer is_run_record
+	is_delivery_record CommitTransactionCommand is_txn_flush_wal is_query_run"
 for name in user_bulk event_bulk user_single; do
-	summary=$(profile_summary "$name")
+	summary=$(profile_summary "$name" "$steps")
 	[ -z "$summary" ] ||
 		{ out; out "Where the worker's time goes, $name (perf, 4 s, shares with callees): $summary."; }
 done

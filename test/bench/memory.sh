@@ -2,8 +2,6 @@
 
 seconds=${BENCH_MEMORY_SECONDS:-20}
 
-rollup() { awk -v f="$2:" '$1 == f { print $2 / 1024 }' "/proc/$1/smaps_rollup"; }
-
 # greatest private memory of the worker, over some seconds
 watch()
 {
