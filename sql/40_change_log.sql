@@ -44,7 +44,7 @@ CREATE INDEX change_3_xid ON iterable.change_3 (xid);
 COMMENT ON TABLE iterable.change IS 'the captured keys; one row holds many';
 COMMENT ON COLUMN iterable.change.xid IS 'top-level transaction that captured the keys';
 COMMENT ON COLUMN iterable.change.sync_id IS '0: for every sync of the source; otherwise for this one alone (backfill, retry)';
-COMMENT ON COLUMN iterable.change.ops IS 'one letter a key, or a single letter for all: I insert, U update, D delete, T truncate (no key), B found by a scan, F the same and to be sent whatever Iterable has, R retry, L the key could not be told (no key)';
+COMMENT ON COLUMN iterable.change.ops IS 'one letter a key, or a single letter for all: I insert, U update, D delete, T truncate (no key), B found by comparing, R to be tried again or backfilled, F the same and to be sent whatever Iterable has, L the key could not be told (no key)';
 COMMENT ON COLUMN iterable.change.keys IS 'canonical texts of the keys, in the order of capture';
 COMMENT ON COLUMN iterable.change.tags IS 'of failures that are tried again: which version of the row has failed, empty: the row as it is';
 COMMENT ON COLUMN iterable.change.versions IS 'the rows as they were committed, where a sync of the source wants them, in the form of src/row_version.h; nobody but the worker reads it';

@@ -15,7 +15,8 @@ CREATE TABLE iterable.sync_delivery (
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE iterable.sync_delivery IS 'per row of a source: what Iterable has accepted last';
 COMMENT ON COLUMN iterable.sync_delivery.payload_hash IS 'first 64 bits of the SHA-256 of the last accepted payload; null: what Iterable has is not known';
-COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v vanished from the source, l left: the filter is not true for the row, s seen but not sent (mode update; or it was there when the sync was enabled, or Iterable did not know the user)';
+COMMENT ON COLUMN iterable.sync_delivery.state IS 'a accepted, v vanished from the source, l left: the filter is not true for the row, s seen but not sent (mode update, or Iterable did not know the user), n noted: it was there when the sync was enabled, and counts only where rows are compared';
+COMMENT ON COLUMN iterable.sync_delivery.at IS 'when it was recorded; of a note, a time after its row was read';
 
 CREATE TABLE iterable.sync_failure (
 	sync_id integer NOT NULL,

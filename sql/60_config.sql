@@ -158,7 +158,7 @@ LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_enable_sync';
 COMMENT ON FUNCTION iterable_enable_sync(text, text) IS
 'Enables a sync: checks it, puts the capture triggers on its source, if that can have any, and lets it send. Enabled again, it goes on where it stopped.
-apply: must be given the first time; updates_only sends what changes from now on (of sources that are not captured: from when their rows are read first, by the worker at once, and by iterable_run_now() at its first call), backfill also sends the rows that are there; later, backfill sends all rows again that Iterable does not have as they are.
+apply: must be given the first time; updates_only sends what changes from now on, backfill also sends the rows that are there; later, backfill sends all rows again that Iterable does not have as they are. With updates_only the rows that are there are noted, by the worker at once or by iterable_run_now() at its first call; iterable.progress shows it. What is captured is sent whatever the notes say. Where rows are compared (a source that is not captured, a table that was replaced, triggers that were bypassed) only those are sent that have changed since they were noted, in mode insert those that were not there. So what no trigger sees counts from the moment when the row is noted; and when mappings are changed later, the rows whose payload that concerns have changed, too. A note takes about 150 bytes, with a UUID as the key 230.
 Returns nothing.
 Raises what iterable_create_sync raises for the connection, the source and the unique field, 22023 if the sync lacks an identifier or an event name, or if apply is missing or unknown, 55P03 if the source is locked by others.';
 
@@ -177,7 +177,7 @@ RETURNS integer
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_adopt';
 COMMENT ON FUNCTION iterable_adopt() IS
-'Makes this database one that sends, after it was copied from another (a template, a base backup, another value of iterable_sync.environment), for all syncs whose owner''s privileges the current role has. They capture from now on and compare once: rows that differ from what Iterable had accepted when the copy was made are sent, and rows that were being sent then. What the original has sent since is not known here: iterable_backfill() with force sends all rows. Disable the syncs of the original first, if it still runs.
+'Makes this database one that sends, after it was copied from another (a template, a base backup, another value of iterable_sync.environment), for all syncs whose owner''s privileges the current role has. They capture from now on and compare once: rows that differ from what Iterable had accepted when the copy was made, or from what was noted, are sent, and rows that were being sent then. What the original has sent since is not known here: iterable_backfill() with force sends all rows. Disable the syncs of the original first, if it still runs.
 Returns how many syncs were adopted; those that came with pg_dump are not among them: enable them.
 Raises 25006 in recovery or a read-only transaction. A sync whose source cannot be captured yet is adopted with a warning, and goes on by itself when that is mended.';
 
@@ -239,7 +239,7 @@ RETURNS void
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_backfill';
 COMMENT ON FUNCTION iterable_backfill(text, text, boolean) IS
-'Has the rows of a source compared with what Iterable has accepted; rows that are new or differ are sent, failed ones are tried again. Rows that change meanwhile overtake it. iterable.progress shows how far it is; it goes on after a restart. A second call begins it anew.
+'Has the rows of a source compared with what Iterable has accepted; rows that are new or differ are sent, also those that updates_only has noted, failed ones are tried again. Rows that change meanwhile overtake it. iterable.progress shows how far it is; it goes on after a restart. A second call begins it anew, for the rows of both.
 condition: over the columns of one row, as a filter: only rows for which it is true are looked at; without one it is also looked for rows that are gone. force: send the rows also if Iterable has them as they are.
 Returns nothing, and does not wait.
 Raises 42704 if there is no such sync of the current role, 55000 if it is not enabled, 42601, 42703, 0A000 or 42804 for a condition that is none, 42P01 or 42501 if the source is gone or not the current role''s.';
@@ -250,8 +250,8 @@ RETURNS boolean
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'iterable_cancel_backfill';
 COMMENT ON FUNCTION iterable_cancel_backfill(text) IS
-'Ends a backfill that is under way. What it has found already is still sent.
-Returns whether there was one.
+'Ends a backfill that is under way, also in the middle of a slow query; of a source that is not captured also the comparing of a run. What it has found already is still sent. Comparing after a table was replaced goes on, since nothing else would find what it finds.
+Returns whether there was anything to end.
 Raises 42704 if there is no such sync of the current role.';
 
 CREATE FUNCTION iterable.check_sync() RETURNS trigger

@@ -26,13 +26,13 @@ SELECT s.name AS sync,
 		WHEN t.paused_reason IS NOT NULL THEN t.paused_reason
 		WHEN x.reason IS NOT NULL THEN 'connection is stopped: ' || x.reason
 		WHEN t.failing_since IS NOT NULL THEN t.last_error
-	END, CASE WHEN a.reason = 'the sync has lost its place in the change log'
+	END, CASE WHEN EXISTS (SELECT FROM iterable.sync_scan n WHERE n.sync_id = s.sync_id AND n.reason = 'the sync has lost its place in the change log')
 		THEN 'it has lost its place in the change log, which had grown to its limit: its rows are compared with what was sent'
 			|| CASE WHEN s.enabled THEN '' ELSE ' when it is enabled' END
 	END), '') AS reason,
 	COALESCE(p.pending, 0) AS pending,
 	p.oldest_pending,
-	a.sync_id IS NOT NULL AS backfilling,
+	EXISTS (SELECT FROM iterable.sync_scan a WHERE a.sync_id = s.sync_id AND a.kind <> 'n') AS backfilling,
 	r.last_run_at,
 	CASE WHEN s.enabled AND t.identity = iterable.server_identity()
 		THEN iterable.next_run(s.schedule, s.time_zone, t.last_run_at) END AS next_run_at,
@@ -43,6 +43,7 @@ SELECT s.name AS sync,
 	r.rate,
 	t.last_error,
 	t.last_error_at,
+	a.retry_at,
 	CASE WHEN d.fields IS NOT NULL
 		THEN 'Iterable has dropped mapped fields in the last 24 hours: ' || pg_catalog.array_to_string(d.fields, ', ') END AS warning,
 	CASE
@@ -60,7 +61,9 @@ SELECT s.name AS sync,
 FROM iterable.sync s
 JOIN iterable.source c ON c.source_id = s.source_id
 LEFT JOIN iterable.sync_state t ON t.sync_id = s.sync_id
-LEFT JOIN iterable.sync_scan a ON a.sync_id = s.sync_id
+LEFT JOIN LATERAL (
+	SELECT n.retry_at FROM iterable.sync_scan n WHERE n.sync_id = s.sync_id ORDER BY n.kind DESC LIMIT 1
+) a ON true
 LEFT JOIN iterable.connection_state x ON x.connection = s.connection
 LEFT JOIN LATERAL (
 	SELECT pg_catalog.sum(g.n)::bigint AS pending, pg_catalog.min(g.captured_at) AS oldest_pending
@@ -114,6 +117,7 @@ COMMENT ON COLUMN iterable.sync_status.failures IS 'rows that stand in iterable.
 COMMENT ON COLUMN iterable.sync_status.rate IS 'accepted rows per second of the latest run';
 COMMENT ON COLUMN iterable.sync_status.last_error IS 'the last error of the sync as a whole, also if it has passed';
 COMMENT ON COLUMN iterable.sync_status.last_error_at IS 'when that was';
+COMMENT ON COLUMN iterable.sync_status.retry_at IS 'when reading its source, which has failed, is tried again; iterable_run() does not wait for it';
 COMMENT ON COLUMN iterable.sync_status.warning IS 'what goes wrong although rows are accepted: fields that are mapped, but that Iterable drops';
 COMMENT ON COLUMN iterable.sync_status.what_to_do IS 'null when there is nothing to do';
 
@@ -169,7 +173,7 @@ COMMENT ON COLUMN iterable.failure.payload IS 'what was sent; null unless iterab
 
 CREATE VIEW iterable.delivery WITH (security_barrier) AS
 SELECT s.name AS sync, d.key, d.identifier, d.payload_hash,
-	CASE d.state WHEN 'a' THEN 'accepted' WHEN 'v' THEN 'vanished' WHEN 'l' THEN 'left' WHEN 's' THEN 'seen' END AS state,
+	CASE d.state WHEN 'a' THEN 'accepted' WHEN 'v' THEN 'vanished' WHEN 'l' THEN 'left' WHEN 's' THEN 'seen' WHEN 'n' THEN 'noted' END AS state,
 	d.at
 FROM iterable.sync_delivery d
 JOIN iterable.sync s ON s.sync_id = d.sync_id
@@ -179,7 +183,7 @@ COMMENT ON COLUMN iterable.delivery.sync IS 'name of the sync';
 COMMENT ON COLUMN iterable.delivery.key IS 'canonical text of the unique field of the row';
 COMMENT ON COLUMN iterable.delivery.identifier IS 'e-mail or user id that was sent';
 COMMENT ON COLUMN iterable.delivery.payload_hash IS 'first 64 bits of the SHA-256 of the payload';
-COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: then gone from the source; left: the filter is not true for it any more; seen: was there, and is not sent until it changes';
+COMMENT ON COLUMN iterable.delivery.state IS 'accepted; vanished: then gone from the source; left: the filter is not true for it any more; seen: was there, and is not sent until it changes; noted: was there when the sync was enabled, and where rows are compared is not sent unless it has changed since';
 COMMENT ON COLUMN iterable.delivery.at IS 'when that was recorded';
 
 CREATE VIEW iterable.progress WITH (security_barrier) AS
@@ -187,14 +191,14 @@ SELECT s.name AS sync, a.reason,
 	CASE a.phase WHEN 'w' THEN 'waiting' WHEN 'r' THEN 'reading' WHEN 'f' THEN 'sending' WHEN 'c' THEN 'checking' WHEN 'd' THEN 'finishing' END AS phase,
 	a.condition, a.force, a.requested_at, a.started_at, a.rows_seen,
 	CASE WHEN a.rows_estimated >= 0 THEN GREATEST(a.rows_estimated, a.rows_seen) END AS rows_estimated,
-	a.to_send, a.unchanged, a.skipped, a.failed, a.vanished,
+	a.to_send, a.unchanged, a.skipped, a.failed, a.vanished, a.retry_at,
 	CASE WHEN a.phase = 'r' AND a.rows_seen > 0 AND a.rows_estimated > a.rows_seen
 		THEN pg_catalog.now() + (pg_catalog.now() - a.started_at)
 			* ((a.rows_estimated - a.rows_seen)::double precision / a.rows_seen) END AS estimated_end
 FROM iterable.sync_scan a
 JOIN iterable.sync s ON s.sync_id = a.sync_id
 WHERE pg_catalog.pg_has_role(s.owner, 'USAGE');
-COMMENT ON VIEW iterable.progress IS 'scans of sources that are asked for or under way: backfills, comparing after a table was replaced, and the runs of syncs whose sources are not captured';
+COMMENT ON VIEW iterable.progress IS 'scans of sources that are asked for or under way, one after the other: noting the rows that are there when a sync is enabled, comparing after a table was replaced and in the runs of syncs whose sources are not captured, backfills';
 COMMENT ON COLUMN iterable.progress.sync IS 'name of the sync';
 COMMENT ON COLUMN iterable.progress.reason IS 'what asked for it';
 COMMENT ON COLUMN iterable.progress.phase IS 'waiting: for the verdicts of what was captured before, or for the sync to run; reading: the rows of the source; checking: whether rows that Iterable has are gone. Of views, materialized views and foreign tables also sending: what was found by reading, of which counts are known at its end; finishing: waiting for the last verdicts';
@@ -209,6 +213,7 @@ COMMENT ON COLUMN iterable.progress.unchanged IS 'rows that Iterable has as they
 COMMENT ON COLUMN iterable.progress.skipped IS 'rows that the mode or the filter keeps from being sent';
 COMMENT ON COLUMN iterable.progress.failed IS 'rows that stand in iterable.failure and still cannot be rendered';
 COMMENT ON COLUMN iterable.progress.vanished IS 'rows that Iterable has and the source no more';
+COMMENT ON COLUMN iterable.progress.retry_at IS 'after an error: when it goes on';
 COMMENT ON COLUMN iterable.progress.estimated_end IS 'when the rows will have been read, at the pace so far';
 
 GRANT SELECT ON iterable.progress TO PUBLIC;

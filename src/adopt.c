@@ -7,6 +7,8 @@
  * place in the change log of their own, from now on, and compare, so that what
  * differs from what was accepted then is sent.  Of rows that the original had
  * under way nothing is known; these are sent whatever was accepted before.
+ * What was captured and not sent yet is found by comparing, too: so no note may
+ * hide it.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -18,11 +20,13 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "capture.h"
 #include "catalog.h"
 #include "change_log.h"
 #include "config.h"
+#include "delivery.h"
 #include "reading.h"
 #include "scan.h"
 #include "source.h"
@@ -87,6 +91,24 @@ force_unknown(const IsSync *sync)
 	is_change_log_close_window(window);
 }
 
+/*
+ * The sync loses its place in the log: forget what was noted after the oldest
+ * change that it had not come to.  Returns whether rows are still to be noted.
+ */
+static bool
+keep_notes(const IsSync *sync)
+{
+	IsSyncState *state = is_state_load(sync->sync_id, false);
+	TimestampTz oldest;
+
+	if (state == NULL)
+		return false;
+	if (!is_change_log_oldest(state->source_id, state->sync_id, state->position, &oldest))
+		return state->noting;
+	is_delivery_forget_notes(sync->sync_id, oldest);
+	return false;
+}
+
 static void
 put_triggers(void *arg)
 {
@@ -102,6 +124,7 @@ adopt(IsSync *sync)
 {
 	ErrorData  *error = is_reading_try(put_triggers, sync);
 	IsUserContext save;
+	bool		noting;
 
 	/* One that is in trouble waits for that to be mended, as it would later. */
 	if (error && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
@@ -115,11 +138,14 @@ adopt(IsSync *sync)
 				 error->hint ? errhint("%s", error->hint) : 0));
 
 	is_catalog_become_owner(&save);
+	noting = keep_notes(sync);
 	force_unknown(sync);
 	is_catalog_restore_user(&save);
 	is_config_start_state(sync);
+	if (noting)
+		is_config_note_rows(sync);
 	is_catalog_become_owner(&save);
-	is_scan_request(sync->sync_id, IS_SCAN_BACKFILL, NULL, false, "the database was adopted");
+	is_scan_request(sync->sync_id, IS_SCAN_COMPARE, NULL, false, "the database was adopted");
 	is_catalog_restore_user(&save);
 }
 

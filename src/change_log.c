@@ -345,6 +345,31 @@ first_change(int32 source_id, int32 sync_id, const char *old, const char *new)
 }
 
 bool
+is_change_log_oldest(int32 source_id, int32 sync_id, const char *position,
+					 TimestampTz *captured_at)
+{
+	static IsQuery query = IS_QUERY(
+		"SELECT pg_catalog.min(captured_at) FROM iterable.change "
+		"WHERE source_id OPERATOR(pg_catalog.=) $1 "
+		"AND (sync_id OPERATOR(pg_catalog.=) 0 OR sync_id OPERATOR(pg_catalog.=) $2) "
+		"AND xid OPERATOR(pg_catalog.>=) "
+		"pg_catalog.pg_snapshot_xmin($3::pg_catalog.pg_snapshot) "
+		"AND NOT pg_catalog.pg_visible_in_snapshot(xid, $3::pg_catalog.pg_snapshot)",
+		3, INT4OID, INT4OID, TEXTOID
+	);
+	Datum		values[3] = {
+		Int32GetDatum(source_id), Int32GetDatum(sync_id), CStringGetTextDatum(position)
+	};
+	bool		none;
+
+	SPI_connect();
+	(void) is_query_run(&query, values, NULL);
+	*captured_at = DatumGetTimestampTz(is_query_value(0, 1, &none));
+	SPI_finish();
+	return !none;
+}
+
+bool
 is_change_log_has_changes(int32 source_id, int32 sync_id,
 						  const char *old, const char *new)
 {

@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/portal.h"
@@ -27,9 +28,9 @@
 #define IS_OP_UPDATE 'U'
 #define IS_OP_DELETE 'D'
 #define IS_OP_TRUNCATE 'T'
-#define IS_OP_BACKFILL 'B'
+#define IS_OP_COMPARED 'B'
 #define IS_OP_FORCE 'F'			/* to be sent, even if Iterable has it */
-#define IS_OP_RETRY 'R'
+#define IS_OP_RETRY 'R'			/* or part of a backfill */
 #define IS_OP_LOST 'L'
 
 /*
@@ -96,6 +97,13 @@ extern char *is_change_log_next_window(int32 source_id, int32 sync_id,
  */
 extern char *is_change_log_pass(int32 source_id, int32 sync_id,
 								const char *position, const char *newest);
+
+/*
+ * When the oldest change was captured that a position has not passed; false if
+ * there is none.
+ */
+extern bool is_change_log_oldest(int32 source_id, int32 sync_id, const char *position,
+								 TimestampTz *captured_at);
 
 /*
  * Read the window (old, new] of a sync in order, from after (seq, offset); with

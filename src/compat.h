@@ -41,6 +41,15 @@
 #define is_create_wait_event_set(n) CreateWaitEventSet(TopMemoryContext, n)
 #endif
 
+/* Backends are told apart by the number of their PGPROC since 17. */
+#if PG_VERSION_NUM >= 170000
+#include "storage/procarray.h"
+#define is_proc_of_transaction(vxid) ProcNumberGetProc((vxid).procNumber)
+#else
+#include "storage/sinvaladt.h"
+#define is_proc_of_transaction(vxid) BackendIdGetProc((vxid).backendId)
+#endif
+
 /* A tranche of lightweight locks is born with its name since 19. */
 #if PG_VERSION_NUM >= 190000
 #define is_new_tranche(name) LWLockNewTrancheId(name)

@@ -142,8 +142,6 @@ is_config_note_rows(const IsSync *sync)
 {
 	IsUserContext save;
 
-	if (is_source_resolve(sync)->captured)
-		return;
 	is_catalog_become_owner(&save);
 	is_scan_request(sync->sync_id, IS_SCAN_NOTE, NULL, false,
 					"rows that are there already are noted, not sent");
@@ -215,6 +213,16 @@ is_config_start_schedule(const IsSync *sync)
 		is_config_write(&query, &arg, NULL);
 }
 
+void
+is_config_hurry(const IsSync *sync)
+{
+	IsUserContext save;
+
+	is_catalog_become_owner(&save);
+	is_scan_hurry(sync->sync_id);
+	is_catalog_restore_user(&save);
+}
+
 static void
 set_enabled(const IsSync *sync, bool enabled)
 {
@@ -240,6 +248,7 @@ clear_trouble(const IsSync *sync)
 	is_state_clear_trouble(sync->sync_id);
 	SPI_finish();
 	is_catalog_restore_user(&save);
+	is_config_hurry(sync);
 }
 
 /* What is permitted, but is perhaps not what was meant. */
@@ -386,6 +395,7 @@ iterable_drop_sync(PG_FUNCTION_ARGS)
 	is_config_lock_source(&sync->source);
 	for (int i = 0; i < (int) lengthof(drop); i++)
 		is_config_write(&drop[i], &sync_id, NULL);
+	is_state_break_pass(sync->sync_id);
 	is_config_release_source(&sync->source);
 	is_capture_wake_on_commit();
 	PG_RETURN_VOID();
@@ -414,6 +424,7 @@ iterable_run(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("sync \"%s\" is not enabled", name),
 				 errhint("Use iterable_enable_sync().")));
+	is_config_hurry(sync);
 	is_capture_wake_on_commit();
 	PG_RETURN_VOID();
 }
@@ -462,7 +473,7 @@ iterable_cancel_backfill(PG_FUNCTION_ARGS)
 	bool		canceled;
 
 	is_catalog_become_owner(&save);
-	canceled = is_scan_cancel(sync->sync_id);
+	canceled = is_scan_cancel(sync->sync_id, is_source_may_be_captured(sync));
 	is_catalog_restore_user(&save);
 	is_capture_wake_on_commit();
 	PG_RETURN_BOOL(canceled);

@@ -63,6 +63,9 @@ extern bool is_config_enabled_here(const IsSync *sync);
 extern void is_config_start_state(const IsSync *sync);
 extern void is_config_forget_state(const IsSync *sync);
 
+/* Somebody has looked after the sync: what has failed is tried at once. */
+extern void is_config_hurry(const IsSync *sync);
+
 /* The times of its schedule count from now on, if it is one that waits for them. */
 extern void is_config_start_schedule(const IsSync *sync);
 
@@ -84,10 +87,7 @@ extern uint64 is_config_write(IsQuery *query, Datum *values, const char *nulls);
 extern void is_config_start_backfill(const IsSync *sync, const char *condition,
 									 bool force);
 
-/*
- * Rows that are there now are not to be sent: where changes are not captured,
- * note them.
- */
+/* Rows that are there now are not to be sent: begin to note them. */
 extern void is_config_note_rows(const IsSync *sync);
 
 #endif							/* IS_CONFIG_H */

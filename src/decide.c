@@ -26,8 +26,10 @@ is_new(const IsMemory *memory, bool updated)
 {
 	if (memory->failed)
 		return false;
-	return memory->state == 0 ? !updated :
-		memory->state != IS_DELIVERY_SEEN && !is_accepted(memory);
+	if (memory->state == 0)
+		return !updated;
+	return memory->state != IS_DELIVERY_SEEN && memory->state != IS_DELIVERY_NOTED &&
+		!is_accepted(memory);
 }
 
 static IsFate
@@ -38,8 +40,8 @@ fate_of_missing(const IsSync *sync, const IsRow *row, const IsMemory *memory,
 		return unsure ? IS_FATE_VANISHED_UNSURE : IS_FATE_VANISHED;
 
 	/* An event that begins to match later must not pass for an old one. */
-	if (memory->state == 0 && sync->mode == IS_MODE_UPDATE &&
-		sync->object == IS_OBJECT_EVENT)
+	if ((memory->state == 0 || memory->state == IS_DELIVERY_NOTED) &&
+		sync->mode == IS_MODE_UPDATE && sync->object == IS_OBJECT_EVENT)
 		return IS_FATE_UNMATCHED;
 	return unsure ? IS_FATE_LEFT_UNSURE : IS_FATE_LEFT;
 }
@@ -49,6 +51,7 @@ is_decide(const IsSync *sync, const IsRow *row, const IsMemory *memory,
 		  const IsCircumstances *circumstances, IsFate *fate)
 {
 	bool		accepted = is_accepted(memory);
+	IsMemory	unnoted;
 
 	/*
 	 * An event of its own is compared with what Iterable has accepted before,
@@ -68,21 +71,31 @@ is_decide(const IsSync *sync, const IsRow *row, const IsMemory *memory,
 		return IS_DECISION_NOTE;
 	}
 
+	/* What was captured is sent, be it that the note has it already. */
+	if (memory->state == IS_DELIVERY_NOTED && !circumstances->compared)
+	{
+		unnoted = *memory;
+		unnoted.state = 0;
+		unnoted.hash_known = false;
+		memory = &unnoted;
+	}
+
 	if (!row->found)
 	{
 		*fate = fate_of_missing(sync, row, memory, unsure);
 		return IS_DECISION_NOTE;
 	}
 	if (sync->mode == IS_MODE_INSERT &&
-		(accepted || (memory->state == IS_DELIVERY_SEEN &&
-					  circumstances->compared && !circumstances->forced)))
+		(accepted || memory->state == IS_DELIVERY_NOTED))
 	{
 		*fate = IS_FATE_SKIPPED;	/* whatever has become of it */
 		return IS_DECISION_NOTE;
 	}
 	if (row->problem)
 	{
-		*fate = IS_FATE_REJECTED;
+		/* not to be sent then, nor now */
+		*fate = memory->state == IS_DELIVERY_NOTED && !memory->hash_known && !unsure ?
+			IS_FATE_UNCHANGED : IS_FATE_REJECTED;
 		return IS_DECISION_NOTE;
 	}
 	if (sync->mode == IS_MODE_UPDATE && sync->object == IS_OBJECT_EVENT &&

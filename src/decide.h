@@ -30,7 +30,7 @@ typedef struct IsCircumstances
 								 * remember */
 	bool		updated;		/* the trigger saw an UPDATE */
 	bool		forced;			/* to be sent even if Iterable has it */
-	bool		compared;		/* it comes up at each run, changed or not */
+	bool		compared;		/* not captured, but found by comparing */
 } IsCircumstances;
 
 /*

@@ -525,7 +525,10 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 										   is_connection_describe(sync->connection,
 																  sync->owner)->project_type));
 	if (here)
+	{
 		is_source_watch_put(sync);
+		is_config_hurry(sync);
+	}
 
 	/*
 	 * A run of before, which may have a request under way, must not record

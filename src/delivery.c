@@ -12,6 +12,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "iterable_sync.h"
@@ -49,6 +50,17 @@ optional_text_array(const char **texts, int n)
 			elems[i] = CStringGetTextDatum(texts[i]);
 	}
 	return text_array(elems, nulls, texts ? n : 0);
+}
+
+/* of at least one */
+static Datum
+int8_array(Datum *elems, bool *nulls, int n)
+{
+	int			one = 1;
+
+	return PointerGetDatum(construct_md_array(elems, nulls, 1, &n, &one, INT8OID,
+											  sizeof(int64), FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
 }
 
 /*
@@ -232,7 +244,6 @@ remember(int32 sync_id, const IsResult *results, int n)
 	bool	   *no_hash = palloc0(n * sizeof(bool));
 	Datum	   *states = palloc(n * sizeof(Datum));
 	int			k = 0;
-	int			one = 1;
 	Datum		values[5];
 
 	for (int i = 0; i < n; i++)
@@ -261,9 +272,7 @@ remember(int32 sync_id, const IsResult *results, int n)
 	values[0] = Int32GetDatum(sync_id);
 	values[1] = text_array(keys, NULL, k);
 	values[2] = text_array(identifiers, no_identifier, k);
-	values[3] = PointerGetDatum(construct_md_array(hashes, no_hash, 1, &k, &one, INT8OID,
-												   sizeof(int64), FLOAT8PASSBYVAL,
-												   TYPALIGN_DOUBLE));
+	values[3] = int8_array(hashes, no_hash, k);
 	values[4] = PointerGetDatum(construct_array(states, k, CHAROID, 1, true,
 												TYPALIGN_CHAR));
 	(void) is_query_run(&query, values, NULL);
@@ -290,31 +299,42 @@ remember_late(int32 sync_id, const IsRow *row)
 	(void) is_query_run(&query, values, identifier ? NULL : "  n");
 }
 
-/* The rows are gone, from the source or from what the filter lets through. */
+/*
+ * The rows are gone, from the source or from what the filter lets through.  Of
+ * what was only noted nothing is known then.
+ */
 static void
 mark_gone(int32 sync_id, Datum keys, char state)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_delivery SET state = $3, at = pg_catalog.now() "
 		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.<>) $3 "
-		"AND state OPERATOR(pg_catalog.<>) 's'",
+		"AND state OPERATOR(pg_catalog.<>) ALL ('{s,n}'::pg_catalog.\"char\"[])",
 		3, INT4OID, TEXTARRAYOID, CHAROID
+	);
+	static IsQuery forget = IS_QUERY(
+		"DELETE FROM iterable.sync_delivery "
+		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.=) 'n'",
+		2, INT4OID, TEXTARRAYOID
 	);
 	Datum		values[3] = {Int32GetDatum(sync_id), keys, CharGetDatum(state)};
 
 	(void) is_query_run(&query, values, NULL);
+	(void) is_query_run(&forget, values, NULL);
 }
 
 /*
  * A request whose outcome nobody knows may have changed what Iterable has.  Of
- * rows that are seen only, no request is under way unless somebody asks for it.
+ * rows that are only seen or noted, no request is under way unless somebody
+ * asks for it.
  */
 static void
 forget_payloads(int32 sync_id, Datum keys, bool seen)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_delivery SET payload_hash = NULL "
-		OF_KEYS("sync_delivery") " AND (state OPERATOR(pg_catalog.<>) 's' OR $3)",
+		OF_KEYS("sync_delivery")
+		" AND (state OPERATOR(pg_catalog.<>) ALL ('{s,n}'::pg_catalog.\"char\"[]) OR $3)",
 		3, INT4OID, TEXTARRAYOID, BOOLOID
 	);
 	Datum		values[3] = {Int32GetDatum(sync_id), keys, BoolGetDatum(seen)};
@@ -560,6 +580,47 @@ is_delivery_forget_payloads(int32 sync_id, const List *keys)
 	SPI_finish();
 }
 
+void
+is_delivery_note(int32 sync_id, Datum *keys, Datum *hashes, bool *no_hash, int n)
+{
+	static IsQuery query = IS_QUERY(
+		"INSERT INTO iterable.sync_delivery (sync_id, key, payload_hash, state, at) "
+		"SELECT $1, u.key, u.hash, 'n', pg_catalog.clock_timestamp() "
+		"FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (key, hash) "
+		"ON CONFLICT (sync_id, key) DO NOTHING",
+		3, INT4OID, TEXTARRAYOID, INT8ARRAYOID
+	);
+	Datum		values[3] = {
+		Int32GetDatum(sync_id), text_array(keys, NULL, n), int8_array(hashes, no_hash, n)
+	};
+
+	SPI_connect();
+	(void) is_query_run(&query, values, NULL);
+	SPI_finish();
+}
+
+void
+is_delivery_forget_notes(int32 sync_id, TimestampTz since)
+{
+	static IsQuery forget = IS_QUERY(
+		"DELETE FROM iterable.sync_delivery WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND state OPERATOR(pg_catalog.=) 'n' AND at OPERATOR(pg_catalog.>=) $2",
+		2, INT4OID, TIMESTAMPTZOID
+	);
+	static IsQuery stop = IS_QUERY(
+		"DELETE FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND kind OPERATOR(pg_catalog.=) 'n'",
+		1, INT4OID
+	);
+	Datum		values[2] = {Int32GetDatum(sync_id), TimestampTzGetDatum(since)};
+
+	SPI_connect();
+	/* waits for who is writing notes */
+	(void) is_query_run(&stop, values, NULL);
+	(void) is_query_run(&forget, values, NULL);
+	SPI_finish();
+}
+
 List *
 is_delivery_take_due_failures(int32 sync_id, int max, List **tags)
 {
@@ -596,7 +657,7 @@ is_delivery_take_due_failures(int32 sync_id, int max, List **tags)
 	"(SELECT key FROM iterable." table " WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
 	"AND key OPERATOR(pg_catalog." op ") $2 AND " condition " ORDER BY key LIMIT $3)"
 #define NEXT_DELIVERIES(op) \
-	NEXT_KEYS("sync_delivery", op, "(state OPERATOR(pg_catalog.=) 'a' " \
+	NEXT_KEYS("sync_delivery", op, "(state OPERATOR(pg_catalog.=) ANY ('{a,n}'::pg_catalog.\"char\"[]) " \
 			  "OR (state OPERATOR(pg_catalog.=) 's' AND $4))")
 #define NEXT_FAILURES(op) \
 	NEXT_KEYS("sync_failure", op, "class OPERATOR(pg_catalog.<>) '" IS_CLASS_NULL_KEY "'")

@@ -14,6 +14,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 #include "catalog.h"
 #include "render.h"
 
@@ -21,15 +23,21 @@
 #define IS_DELIVERY_ACCEPTED 'a'
 #define IS_DELIVERY_VANISHED 'v'	/* accepted, then gone from the source */
 #define IS_DELIVERY_LEFT 'l'	/* is there, but the filter is not true for it */
-#define IS_DELIVERY_SEEN 's'	/* was there and is not ours to add, or not to
-								 * be sent until it changes */
+#define IS_DELIVERY_SEEN 's'	/* was there and is not ours to add */
+
+/*
+ * It was there when the sync was enabled for what changes from then on.  That
+ * counts only where rows are compared.  To a change that was captured it says
+ * nothing: the row may have been noted as the change has left it.
+ */
+#define IS_DELIVERY_NOTED 'n'
 
 /* What is remembered of a key. */
 typedef struct IsMemory
 {
 	char		state;			/* 0: nothing */
 	bool		hash_known;
-	int64		hash;			/* of what Iterable has, if known */
+	int64		hash;			/* of what Iterable has, or was noted, if known */
 	bool		identified;		/* an identifier was sent with it */
 	bool		failed;			/* it stands in the failures */
 	bool		failed_hash_known;
@@ -97,9 +105,25 @@ extern void is_delivery_record(int32 sync_id, const IsResult *results, int n);
 extern void is_delivery_forget_payloads(int32 sync_id, const List *keys);
 
 /*
- * Keys of rows that are there as far as is known, accepted or failed, after
- * "after" (NULL: from the first): at most max, as a List of char * in order.
- * seen: also those that were only seen.
+ * Note rows that are there, unless anything is known of them.  Call it after
+ * they were read.
+ */
+extern void is_delivery_note(int32 sync_id, Datum *keys, Datum *hashes,
+							 bool *no_hash, int n);
+
+/*
+ * Changes captured at "since" and later are lost for this sync.  What was noted
+ * after that may have been noted as such a change has left it, and would pass
+ * for unchanged when rows are compared, which is to find what was lost: forget
+ * it, and do not note any more.  A note has the time after its row was read,
+ * so one that has seen a change is younger than the change.
+ */
+extern void is_delivery_forget_notes(int32 sync_id, TimestampTz since);
+
+/*
+ * Keys of rows that are there as far as is known, accepted, noted or failed,
+ * after "after" (NULL: from the first): at most max, as a List of char * in
+ * order.  seen: also those that were only seen.
  */
 extern List *is_delivery_walk_keys(int32 sync_id, const char *after, int max,
 								   bool seen);

@@ -14,7 +14,8 @@
  * - failures whose turn to be tried again had come: such a scan tries all.
  *
  * What it cannot find is forgotten first, in the same transaction, so that it
- * differs: keys that were to be sent whatever Iterable has, and keys of an
+ * differs: keys that were to be sent whatever Iterable has or was noted, what was
+ * noted after the oldest change that is given up, and keys of an
  * open window that may have been sent.  Nobody knows whether Iterable has them
  * as they were when they were sent, and a row that has gone back to what was
  * accepted before would pass for unchanged.  They are among the first that the
@@ -92,9 +93,9 @@ forget_window(const IsSyncState *state)
 	hash_destroy(seen);
 }
 
-/* Keys that were to be sent whatever Iterable has. */
+/* Keys that were to be sent whatever Iterable has, or was noted. */
 static void
-forget_forced(const IsSyncState *state)
+forget_asked(const IsSyncState *state)
 {
 	static IsQuery query = IS_QUERY(
 		"SELECT DISTINCT k.key FROM iterable.change c, "
@@ -105,7 +106,7 @@ forget_forced(const IsSyncState *state)
 		"AND NOT pg_catalog.pg_visible_in_snapshot(c.xid, $3) "
 		"AND pg_catalog.substr(c.ops, CASE WHEN pg_catalog.length(c.ops) "
 		"OPERATOR(pg_catalog.>) 1 THEN k.i::pg_catalog.int4 ELSE 1 END, 1) "
-		"OPERATOR(pg_catalog.=) 'F'",
+		"OPERATOR(pg_catalog.=) ANY ('{F,R}')",
 		3, INT4OID, INT4OID, PG_SNAPSHOTOID
 	);
 	MemoryContext context = CurrentMemoryContext;
@@ -135,17 +136,18 @@ is_give_up_place(int32 sync_id)
 {
 	IsSyncState *state = is_state_load(sync_id, true);
 	IsSync	   *sync = state ? is_catalog_get_sync_by_id(sync_id) : NULL;
+	TimestampTz oldest;
 	bool		news;
 
 	if (sync == NULL)
 		return false;			/* dropped just now */
 	news = !is_scan_waits(sync_id, IS_GIVE_UP_REASON);
+	if (is_change_log_oldest(state->source_id, sync_id, state->position, &oldest))
+		is_delivery_forget_notes(sync_id, oldest);
 	forget_window(state);
-	forget_forced(state);
+	forget_asked(state);
 	is_state_begin_anew(sync_id, is_change_log_snapshot());
-	is_scan_request(sync_id,
-					is_source_may_be_captured(sync) ? IS_SCAN_BACKFILL : IS_SCAN_RUN,
-					NULL, false, IS_GIVE_UP_REASON);
+	is_scan_request(sync_id, IS_SCAN_COMPARE, NULL, false, IS_GIVE_UP_REASON);
 	is_capture_wake_on_commit();
 	return news;
 }

@@ -233,6 +233,7 @@ is_mapping_end_change(const IsSync *sync, IsApply apply, bool reads_more)
 	{
 		IsSync	   *now = is_catalog_get_sync_by_id(sync->sync_id);
 
+		is_config_hurry(now);
 		if (reads_more)
 			is_source_watch_put(now);
 		if (apply == IS_APPLY_BACKFILL)

@@ -170,10 +170,12 @@ run_pass(const IsRelation *relation, void *arg)
 	}
 }
 
-void
-is_render_pass(IsRenderer *renderer, bool left, IsRenderSee see, void *arg, int64 *nulls)
+ErrorData *
+is_render_try_pass(IsRenderer *renderer, bool left, IsRenderSee see, void *arg,
+				   int64 *nulls)
 {
 	MemoryContext old;
+	ErrorData  *error;
 	Pass	   *pass;
 
 	MemoryContextReset(renderer->work_context);
@@ -186,8 +188,19 @@ is_render_pass(IsRenderer *renderer, bool left, IsRenderSee see, void *arg, int6
 	pass->left = left;
 	pass->see = see;
 	pass->arg = arg;
-	is_reading_run(renderer->sync, 0, run_pass, pass);
+	error = is_reading_try_run(renderer->sync, 0, run_pass, pass);
 	*nulls = pass->nulls;
 	MemoryContextSwitchTo(old);
-	MemoryContextReset(renderer->work_context);
+	if (error == NULL)
+		MemoryContextReset(renderer->work_context);
+	return error;
+}
+
+void
+is_render_pass(IsRenderer *renderer, bool left, IsRenderSee see, void *arg, int64 *nulls)
+{
+	ErrorData  *error = is_render_try_pass(renderer, left, see, arg, nulls);
+
+	if (error)
+		ReThrowError(error);
 }

@@ -143,6 +143,10 @@ typedef bool (*IsRenderSee) (void *arg, const char **keys, int n, IsRow *rows);
 extern void is_render_pass(IsRenderer *renderer, bool left, IsRenderSee see,
 						   void *arg, int64 *nulls);
 
+/* The same, but an error is returned (NULL: none), after a rollback. */
+extern ErrorData *is_render_try_pass(IsRenderer *renderer, bool left, IsRenderSee see,
+									 void *arg, int64 *nulls);
+
 /*
  * Pin what could change a byte of a payload or key: search_path pg_catalog,
  * pg_temp; DateStyle, IntervalStyle, TimeZone UTC, extra_float_digits, locale

@@ -64,6 +64,8 @@ add_op(IsChunkChange *change, char op)
 		change->updated = true;
 	if (op == IS_OP_FORCE)
 		change->forced = true;
+	if (op != IS_OP_COMPARED)
+		change->captured = true;
 }
 
 /*
@@ -233,7 +235,7 @@ fill_from_chunk(IsRun *run)
 			.resumed = run->known && !is_batch_is_known(run->known, row),
 			.updated = chunk->changes[i].updated,
 			.forced = chunk->changes[i].forced,
-			.compared = !is_render_is_captured(run->renderer),
+			.compared = !chunk->changes[i].captured,
 		};
 		bool		taken = is_batch_taken(batch, run->claims, row);
 

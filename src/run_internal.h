@@ -30,6 +30,7 @@ typedef struct IsChunkChange
 {
 	bool		updated;		/* the trigger saw an UPDATE */
 	bool		forced;			/* to be sent even if Iterable has it */
+	bool		captured;		/* it was not only found by comparing */
 	bool		deleted;		/* there is nothing to be sent */
 	const char *tag;			/* of the version that failed and is tried again */
 	const IsVersion *version;	/* the row as it was committed; NULL: as it is */
@@ -74,7 +75,6 @@ struct IsRun
 								 * there is a verdict since */
 	bool		look_at_all;	/* it has changes without a key, or of rows that
 								 * are to be found again */
-	bool		compare_later;	/* after a scan of a part of the rows */
 	bool		truncated;		/* the source was truncated */
 	Oid			astray_from;	/* rows were read from another one than this */
 	int64		run_id;

@@ -70,21 +70,17 @@ reload_state(IsRun *run)
 }
 
 /*
- * A run of a sync whose source is not captured compares all rows.  What is
- * asked for already does that, or comes first.
+ * A run of a sync whose source is not captured compares all rows, unless that
+ * is asked for already, or they are being noted.
  */
 static void
 ask_for_comparing(IsRun *run)
 {
-	if (run->state->scanning)
-	{
-		run->compare_later = run->state->scanning_part;
+	if (run->state->noting || run->state->scanning_all)
 		return;
-	}
-	is_scan_request(run->sync_id, IS_SCAN_RUN, NULL, false,
+	is_scan_request(run->sync_id, IS_SCAN_COMPARE, NULL, false,
 					"the source is compared at each run");
 	run->state->scanning = true;
-	run->compare_later = false;
 }
 
 /*
@@ -133,8 +129,6 @@ is_run_start_window(IsRun *run)
 			if (!captured)
 				ask_for_comparing(run);
 		}
-		else if (!captured && run->compare_later && !state->scanning)
-			ask_for_comparing(run);
 
 		/* before the snapshot: what is asked for later waits for the next */
 		if (state->run_requested)
@@ -147,7 +141,9 @@ is_run_start_window(IsRun *run)
 		MemoryContextSwitchTo(old);
 		if (state->window_end == NULL)
 		{
-			if (state->scanning && state->run_id == 0)
+			/* to note what is there is not a run */
+			if (state->scanning && state->run_id == 0 &&
+				!(state->noting && is_schedule_continuous(state->schedule)))
 				state->run_id = is_state_begin_run(run->sync_id);
 			else if (asked && !state->scanning)
 			{
@@ -195,7 +191,7 @@ is_run_ask_for_scan(IsRun *run)
 	if (run->look_at_all && is_render_is_captured(run->renderer))
 		is_scan_request_again(run->sync_id, "which rows have changed could not be captured");
 	else if (run->look_at_all)
-		is_scan_request(run->sync_id, IS_SCAN_RUN, NULL, false,
+		is_scan_request(run->sync_id, IS_SCAN_COMPARE, NULL, false,
 						"which rows have changed could not be captured");
 	else if (run->truncated)
 		is_scan_request_check(run->sync_id, "the source was truncated");

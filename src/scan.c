@@ -34,8 +34,11 @@
 #include "state.h"
 #include "txn.h"
 
+/* Before a scan that has failed is tried again: at first, doubled each time. */
+#define FIRST_PAUSE_S 4
+
 static const char phase_letters[] = "wrcfd";
-static const char kind_letters[] = "brs";
+static const char kind_letters[] = "ncb";	/* downwards, as they go */
 
 /* ----------------------------------------------------------------
  * Requests
@@ -59,31 +62,34 @@ request_scan(int32 sync_id, IsScanKind kind, const char *condition, bool force,
 {
 	static IsQuery query = IS_QUERY(
 		"INSERT INTO iterable.sync_scan AS s "
-		"(sync_id, fence, kind, condition, force, reading, checking, reason) "
-		"VALUES ($1, $2::pg_catalog.pg_snapshot, $8, $3, $4, $5, $6, $7) "
-		"ON CONFLICT (sync_id) DO UPDATE SET scan_id = DEFAULT, fence = EXCLUDED.fence, "
+		"(sync_id, kind, fence, condition, force, reading, checking, reason) "
+		"VALUES ($1, $2, $3::pg_catalog.pg_snapshot, $4, $5, $6, $7, $8) "
+		"ON CONFLICT (sync_id, kind) DO UPDATE SET scan_id = DEFAULT, fence = EXCLUDED.fence, "
 		"condition = CASE WHEN NOT s.reading THEN EXCLUDED.condition "
 		"WHEN NOT EXCLUDED.reading OR s.condition OPERATOR(pg_catalog.=) EXCLUDED.condition "
-		"THEN s.condition END, "
-		"kind = CASE WHEN s.kind OPERATOR(pg_catalog.=) 'b' THEN s.kind ELSE EXCLUDED.kind END, "
+		"THEN s.condition ELSE ('(' OPERATOR(pg_catalog.||) s.condition "
+		"OPERATOR(pg_catalog.||) ') OR (' OPERATOR(pg_catalog.||) EXCLUDED.condition "
+		"OPERATOR(pg_catalog.||) ')') END, "
 		"force = s.force OR EXCLUDED.force, "
 		"reading = s.reading OR EXCLUDED.reading, checking = s.checking OR EXCLUDED.checking, "
 		"reason = EXCLUDED.reason, phase = DEFAULT, requested_at = DEFAULT, "
 		"started_at = NULL, after_key = NULL, rows_seen = 0, to_send = 0, unchanged = 0, "
-		"skipped = 0, failed = 0, vanished = 0, rows_estimated = NULL",
-		8, INT4OID, TEXTOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID, TEXTOID, CHAROID
+		"skipped = 0, failed = 0, vanished = 0, rows_estimated = NULL, "
+		"errors = 0, retry_at = NULL",
+		8, INT4OID, CHAROID, TEXTOID, TEXTOID, BOOLOID, BOOLOID, BOOLOID, TEXTOID
 	);
 	Datum		values[8];
 
 	values[0] = Int32GetDatum(sync_id);
-	values[1] = CStringGetTextDatum(is_change_log_snapshot());
-	values[2] = condition ? CStringGetTextDatum(condition) : (Datum) 0;
-	values[3] = BoolGetDatum(force);
-	values[4] = BoolGetDatum(reading);
-	values[5] = BoolGetDatum(checking);
-	values[6] = CStringGetTextDatum(reason);
-	values[7] = CharGetDatum(kind_letters[kind]);
-	(void) run(&query, values, condition ? NULL : "  n     ");
+	values[1] = CharGetDatum(kind_letters[kind]);
+	values[2] = CStringGetTextDatum(is_change_log_snapshot());
+	values[3] = condition ? CStringGetTextDatum(condition) : (Datum) 0;
+	values[4] = BoolGetDatum(force);
+	values[5] = BoolGetDatum(reading);
+	values[6] = BoolGetDatum(checking);
+	values[7] = CStringGetTextDatum(reason);
+	(void) run(&query, values, condition ? NULL : "   n    ");
+	is_state_break_pass(sync_id);
 }
 
 void
@@ -91,13 +97,14 @@ is_scan_request(int32 sync_id, IsScanKind kind, const char *condition, bool forc
 				const char *reason)
 {
 	/* Of rows that were not asked for it is not asked whether they are gone. */
-	request_scan(sync_id, kind, condition, force, true, condition == NULL, reason);
+	request_scan(sync_id, kind, condition, force, true,
+				 condition == NULL && kind != IS_SCAN_NOTE, reason);
 }
 
 void
 is_scan_request_check(int32 sync_id, const char *reason)
 {
-	request_scan(sync_id, IS_SCAN_BACKFILL, NULL, false, false, true, reason);
+	request_scan(sync_id, IS_SCAN_COMPARE, NULL, false, false, true, reason);
 }
 
 void
@@ -105,33 +112,13 @@ is_scan_request_again(int32 sync_id, const char *reason)
 {
 	static IsQuery query = IS_QUERY(
 		"UPDATE iterable.sync_scan SET again = $2 "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1", 2, INT4OID, TEXTOID
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'c'",
+		2, INT4OID, TEXTOID
 	);
 	Datum		values[2] = {Int32GetDatum(sync_id), CStringGetTextDatum(reason)};
 
 	if (run(&query, values, NULL) == 0)
-		is_scan_request(sync_id, IS_SCAN_BACKFILL, NULL, false, reason);
-}
-
-/* Everything is found: that was it, unless another has been asked for. */
-void
-is_scan_finish(IsScan *scan)
-{
-	static IsQuery query = IS_QUERY(
-		"DELETE FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
-		"RETURNING again", 1, INT4OID
-	);
-	MemoryContext context = CurrentMemoryContext;
-	Datum		arg = Int32GetDatum(scan->sync_id);
-	char	   *again = NULL;
-
-	SPI_connect();
-	if (is_query_run(&query, &arg, NULL) == 1)
-		again = is_query_text(0, 1, context);
-	SPI_finish();
-	if (again)
-		is_scan_request(scan->sync_id, IS_SCAN_BACKFILL, NULL, false, again);
-	is_capture_wake_on_commit();
+		is_scan_request(sync_id, IS_SCAN_COMPARE, NULL, false, reason);
 }
 
 bool
@@ -148,15 +135,19 @@ is_scan_waits(int32 sync_id, const char *reason)
 }
 
 bool
-is_scan_cancel(int32 sync_id)
+is_scan_cancel(int32 sync_id, bool captured)
 {
 	static IsQuery query = IS_QUERY(
-		"DELETE FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1",
-		1, INT4OID
+		"DELETE FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND (kind OPERATOR(pg_catalog.=) 'b' OR kind OPERATOR(pg_catalog.=) 'c' AND NOT $2)",
+		2, INT4OID, BOOLOID
 	);
-	Datum		arg = Int32GetDatum(sync_id);
+	Datum		values[2] = {Int32GetDatum(sync_id), BoolGetDatum(captured)};
 
-	return run(&query, &arg, NULL) > 0;
+	if (run(&query, values, NULL) == 0)
+		return false;
+	is_state_break_pass(sync_id);
+	return true;
 }
 
 static IsScanRequest *
@@ -164,8 +155,9 @@ load_request(int32 sync_id)
 {
 	static IsQuery query = IS_QUERY(
 		"SELECT scan_id, fence::pg_catalog.text, condition, force, phase, after_key, kind, "
-		"reason, started_at, reading, checking "
-		"FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		"reason, started_at, reading, checking, errors "
+		"FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"ORDER BY kind DESC LIMIT 1",
 		1, INT4OID
 	);
 	MemoryContext context = CurrentMemoryContext;
@@ -192,6 +184,7 @@ load_request(int32 sync_id)
 		request->started_at = DatumGetTimestampTz(is_query_value(0, 9, &isnull));
 		request->reading = DatumGetBool(is_query_value(0, 10, &isnull));
 		request->checking = DatumGetBool(is_query_value(0, 11, &isnull));
+		request->errors = DatumGetInt32(is_query_value(0, 12, &isnull));
 	}
 	SPI_finish();
 	return request;
@@ -215,15 +208,15 @@ void
 is_scan_save_phase(const IsScan *scan, IsScanPhase phase, int64 estimate)
 {
 	static IsQuery query = IS_QUERY(
-		"UPDATE iterable.sync_scan SET phase = $2, after_key = NULL, "
+		"UPDATE iterable.sync_scan SET phase = $3, after_key = NULL, "
 		"started_at = COALESCE(started_at, pg_catalog.now()), "
-		"rows_estimated = COALESCE(rows_estimated, $3) "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
-		3, INT4OID, CHAROID, INT8OID
+		"rows_estimated = COALESCE(rows_estimated, $4) "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND scan_id OPERATOR(pg_catalog.=) $2",
+		4, INT4OID, INT8OID, CHAROID, INT8OID
 	);
-	Datum		values[3] = {
-		Int32GetDatum(scan->sync_id), CharGetDatum(phase_letters[phase]),
-		Int64GetDatum(estimate)
+	Datum		values[4] = {
+		Int32GetDatum(scan->sync_id), Int64GetDatum(scan->scan_id),
+		CharGetDatum(phase_letters[phase]), Int64GetDatum(estimate)
 	};
 
 	(void) run(&query, values, NULL);
@@ -233,18 +226,19 @@ void
 is_scan_save_progress(const IsScan *scan, const char *after, const IsScanProgress *progress)
 {
 	static IsQuery query = IS_QUERY(
-		"UPDATE iterable.sync_scan SET after_key = $2, "
-		"rows_seen = rows_seen OPERATOR(pg_catalog.+) $3, "
-		"to_send = to_send OPERATOR(pg_catalog.+) $4, "
-		"unchanged = unchanged OPERATOR(pg_catalog.+) $5, "
-		"skipped = skipped OPERATOR(pg_catalog.+) $6, "
-		"failed = failed OPERATOR(pg_catalog.+) $7, "
-		"vanished = vanished OPERATOR(pg_catalog.+) $8 "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
-		8, INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID
+		"UPDATE iterable.sync_scan SET after_key = $3, "
+		"rows_seen = rows_seen OPERATOR(pg_catalog.+) $4, "
+		"to_send = to_send OPERATOR(pg_catalog.+) $5, "
+		"unchanged = unchanged OPERATOR(pg_catalog.+) $6, "
+		"skipped = skipped OPERATOR(pg_catalog.+) $7, "
+		"failed = failed OPERATOR(pg_catalog.+) $8, "
+		"vanished = vanished OPERATOR(pg_catalog.+) $9 "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND scan_id OPERATOR(pg_catalog.=) $2",
+		9, INT4OID, INT8OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID
 	);
-	Datum		values[8] = {
-		Int32GetDatum(scan->sync_id), CStringGetTextDatum(after),
+	Datum		values[9] = {
+		Int32GetDatum(scan->sync_id), Int64GetDatum(scan->scan_id),
+		CStringGetTextDatum(after),
 		Int64GetDatum(progress->seen),
 		Int64GetDatum((int64) list_length(progress->keys) - progress->vanished),
 		Int64GetDatum(progress->unchanged), Int64GetDatum(progress->skipped),
@@ -252,6 +246,96 @@ is_scan_save_progress(const IsScan *scan, const char *after, const IsScanProgres
 	};
 
 	(void) run(&query, values, NULL);
+}
+
+void
+is_scan_note_success(const IsScan *scan, const IsScanRequest *request)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_scan SET errors = 0, retry_at = NULL "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND scan_id OPERATOR(pg_catalog.=) $2",
+		2, INT4OID, INT8OID
+	);
+	Datum		values[2] = {Int32GetDatum(scan->sync_id), Int64GetDatum(scan->scan_id)};
+
+	if (request->errors == 0)
+		return;
+	(void) run(&query, values, NULL);
+	is_state_clear_trouble(scan->sync_id);
+}
+
+/*
+ * Put the one that is next off, since it has failed: for longer with each time
+ * in a row, and not all at the same moment.
+ */
+void
+is_scan_put_off(int32 sync_id, int longest)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_scan SET errors = errors OPERATOR(pg_catalog.+) 1, "
+		"retry_at = pg_catalog.clock_timestamp() OPERATOR(pg_catalog.+) "
+		"pg_catalog.make_interval(secs => (1 OPERATOR(pg_catalog.-) "
+		"(pg_catalog.random() OPERATOR(pg_catalog./) 2)) OPERATOR(pg_catalog.*) LEAST($2 OPERATOR(pg_catalog.*) "
+		"pg_catalog.power(2, LEAST(errors, 20)), $3)) "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) "
+		"(SELECT s.kind FROM iterable.sync_scan s WHERE s.sync_id OPERATOR(pg_catalog.=) $1 "
+		"ORDER BY s.kind DESC LIMIT 1)",
+		3, INT4OID, FLOAT8OID, FLOAT8OID
+	);
+	Datum		values[3] = {
+		Int32GetDatum(sync_id), Float8GetDatum((double) FIRST_PAUSE_S),
+		Float8GetDatum((double) longest)
+	};
+
+	if (run(&query, values, NULL) > 0)
+		is_capture_wake_on_commit();
+}
+
+void
+is_scan_hurry(int32 sync_id)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_scan SET retry_at = pg_catalog.clock_timestamp() "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 "
+		"AND retry_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()",
+		1, INT4OID
+	);
+	Datum		arg = Int32GetDatum(sync_id);
+
+	(void) run(&query, &arg, NULL);
+}
+
+/*
+ * Those that follow must not begin before what this one has found has its
+ * verdicts.
+ */
+void
+is_scan_finish(const IsScan *scan)
+{
+	static IsQuery finish = IS_QUERY(
+		"DELETE FROM iterable.sync_scan "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND scan_id OPERATOR(pg_catalog.=) $2 "
+		"RETURNING again",
+		2, INT4OID, INT8OID
+	);
+	static IsQuery follow = IS_QUERY(
+		"UPDATE iterable.sync_scan SET fence = $2::pg_catalog.pg_snapshot "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND phase OPERATOR(pg_catalog.=) 'w'",
+		2, INT4OID, TEXTOID
+	);
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[2] = {Int32GetDatum(scan->sync_id), Int64GetDatum(scan->scan_id)};
+	char	   *again = NULL;
+
+	SPI_connect();
+	if (is_query_run(&finish, values, NULL) == 1)
+		again = is_query_text(0, 1, context);
+	SPI_finish();
+	if (again)
+		is_scan_request(scan->sync_id, IS_SCAN_COMPARE, NULL, false, again);
+	values[1] = CStringGetTextDatum(is_change_log_snapshot());
+	(void) run(&follow, values, NULL);
+	is_capture_wake_on_commit();
 }
 
 /* ----------------------------------------------------------------
@@ -350,6 +434,8 @@ is_scan_must_wait(IsScan *scan, const IsSyncState *state)
 void
 is_scan_feed(IsScan *scan, List *keys, const char *ops, int nops)
 {
+	if (keys == NIL)
+		return;
 	is_change_log_append_keys(scan->sync->source.source_id, scan->sync_id, ops, nops,
 							  keys);
 	scan->in_piece += list_length(keys);
@@ -372,7 +458,10 @@ static void
 take_row(const IsScan *scan, const IsScanRequest *request, const IsRow *row,
 		 const IsMemory *memory, IsScanProgress *progress)
 {
-	IsCircumstances circumstances = {.update_only = scan->update_only};
+	IsCircumstances circumstances = {
+		.update_only = scan->update_only,
+		.compared = request->kind == IS_SCAN_COMPARE,
+	};
 	IsFate		fate = IS_FATE_PENDING;
 	IsDecision	decision = is_decide(scan->sync, row, memory, &circumstances, &fate);
 	bool		in_question = true;
@@ -415,10 +504,37 @@ read_rows(IsScan *scan, const IsScanRequest *request, IsScanProgress *progress)
 		return NULL;
 	for (int i = 0; i < n; i++)
 		keys[i] = rows[i].key;
+	progress->nrows = n;
+	progress->rows = rows;
+	if (request->kind == IS_SCAN_NOTE)
+	{
+		progress->seen = n;
+		return keys[n - 1];
+	}
 	is_delivery_recall(scan->sync_id, keys, NULL, n, memory);
 	for (int i = 0; i < n; i++)
 		take_row(scan, request, &rows[i], &memory[i], progress);
 	return keys[n - 1];
+}
+
+void
+is_scan_note(const IsScan *scan, const IsRow *rows, int n)
+{
+	Datum	   *keys = palloc_array(Datum, n + 1);
+	Datum	   *hashes = palloc_array(Datum, n + 1);
+	bool	   *no_hash = palloc_array(bool, n + 1);
+	int			k = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!rows[i].found)
+			continue;
+		keys[k] = CStringGetTextDatum(rows[i].key);
+		hashes[k] = Int64GetDatum(rows[i].hash);
+		no_hash[k++] = rows[i].problem != NULL;
+	}
+	if (k > 0)
+		is_delivery_note(scan->sync_id, keys, hashes, no_hash, k);
 }
 
 /*
@@ -459,8 +575,10 @@ do_step(IsScan *scan)
 
 	if (request == NULL)
 		return IS_SCAN_DONE;
-	if (request->phase == IS_SCAN_WAITING ? !is_scan_passed(state, request->fence) :
-		is_scan_must_wait(scan, state))
+	if (request->kind == IS_SCAN_NOTE)
+		;						/* nothing is said of what is under way */
+	else if (request->phase == IS_SCAN_WAITING ? !is_scan_passed(state, request->fence) :
+			 is_scan_must_wait(scan, state))
 		return IS_SCAN_WAIT;
 	if (scan->renderer == NULL || scan->sync->version != state->version ||
 		scan->scan_id != request->scan_id)
@@ -494,10 +612,14 @@ do_step(IsScan *scan)
 		return IS_SCAN_WAIT;
 	if (!is_scan_lock_request(scan, request))
 		return IS_SCAN_MORE;
+	is_scan_note_success(scan, request);
 	if (last != NULL)
 	{
-		char		op = request->force ? IS_OP_FORCE : IS_OP_BACKFILL;
+		char		op = request->force ? IS_OP_FORCE :
+			request->kind == IS_SCAN_BACKFILL ? IS_OP_RETRY : IS_OP_COMPARED;
 
+		if (request->kind == IS_SCAN_NOTE)
+			is_scan_note(scan, progress.rows, progress.nrows);
 		is_scan_feed(scan, progress.keys, &op, 1);
 		is_scan_save_progress(scan, last, &progress);
 		return IS_SCAN_MORE;

@@ -26,41 +26,56 @@
 #include "postgres.h"
 
 /*
- * Ask for a scan of a sync that has state, in the caller's transaction as the
- * extension's owner.  One that is under way begins anew; if either concerns
- * all rows, or is forced, or a backfill, so is the new one.  condition:
- * deparsed, over the columns of a row, or NULL for all rows; force: send them
- * also if Iterable has them; reason: constant words for people.
+ * Scans of a sync go one after the other, those of the first kind first.  So
+ * what is there is noted before anything is compared with the notes, and a
+ * backfill of some rows stays one of these.
  */
 typedef enum IsScanKind
 {
-	IS_SCAN_BACKFILL,			/* failed rows are tried again */
-	IS_SCAN_RUN,				/* as part of a run: only those that have changed
-								 * since, or whose time has come */
-	IS_SCAN_NOTE				/* note what is there, so that it is not sent */
+	IS_SCAN_NOTE,				/* note what is there, and send nothing of it */
+	IS_SCAN_COMPARE,			/* find what differs */
+	IS_SCAN_BACKFILL			/* also what was noted, or has failed */
 } IsScanKind;
 
+/*
+ * Ask for a scan of a sync that has state, in the caller's transaction as the
+ * extension's owner.  One of that kind that is under way begins anew; if either
+ * concerns all rows, or is forced, so is the new one.  condition: deparsed, over
+ * the columns of a row, or NULL for all rows, as it must be but for backfills;
+ * force: send them also if Iterable has them; reason: constant words for people.
+ */
 extern void is_scan_request(int32 sync_id, IsScanKind kind, const char *condition,
 							bool force, const char *reason);
 
 /*
- * The same, but only for deliveries whose rows are gone: nothing is sent
+ * Compare, but look only for deliveries whose rows are gone: nothing is sent
  * because of it.
  */
 extern void is_scan_request_check(int32 sync_id, const char *reason);
 
 /*
- * The same, but a scan that is under way goes on to its end first; it is
- * followed by another, of all rows, that is a backfill.  For reasons that may
- * come faster than a scan is done.
+ * Compare all rows, but one comparing scan that is under way goes on to its end
+ * first and is followed by another.  For reasons that may come faster than a
+ * scan is done.
  */
 extern void is_scan_request_again(int32 sync_id, const char *reason);
 
 /* Is one asked for, for this reason, that has not begun? */
 extern bool is_scan_waits(int32 sync_id, const char *reason);
 
-/* Take a request back; false if there was none.  As above. */
-extern bool is_scan_cancel(int32 sync_id);
+/*
+ * Take back what a person may: a backfill, and, of a source that is not
+ * captured, what is being compared, since the next run compares anew.  False if
+ * there was nothing.  As above.
+ */
+extern bool is_scan_cancel(int32 sync_id, bool captured);
+
+/*
+ * A scan that has failed is put off: for longer each time, at most for so many
+ * seconds.  Somebody has looked after the sync: do not wait any longer.
+ */
+extern void is_scan_put_off(int32 sync_id, int longest);
+extern void is_scan_hurry(int32 sync_id);
 
 typedef struct IsScan IsScan;
 
@@ -68,11 +83,11 @@ typedef enum IsScanStep
 {
 	IS_SCAN_MORE,				/* call again */
 	IS_SCAN_WAIT,				/* call again when what it has found is sent */
-	IS_SCAN_DONE
+	IS_SCAN_DONE				/* free it; there may be another one to do */
 } IsScanStep;
 
 /*
- * Take up the scan of a sync: NULL if another session is at it.  Lives in a
+ * Take up the next scan of a sync: NULL if another session is at it.  Lives in a
  * context below CurrentMemoryContext.  Call all of these outside of a
  * transaction of the engine.  Errors pass through; what is recorded stays, and
  * another session can go on from there.

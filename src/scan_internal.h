@@ -54,6 +54,7 @@ typedef struct IsScanRequest
 	IsScanPhase phase;
 	char	   *after;			/* last key that is done, or NULL */
 	TimestampTz started_at;
+	int			errors;			/* in a row, before it came here */
 } IsScanRequest;
 
 /* What a step adds. */
@@ -65,6 +66,8 @@ typedef struct IsScanProgress
 	int64		failed;
 	int64		vanished;
 	List	   *keys;			/* to be sent, of char * */
+	int			nrows;			/* that were read */
+	IsRow	   *rows;
 } IsScanProgress;
 
 struct IsScan
@@ -104,11 +107,17 @@ extern void is_scan_save_phase(const IsScan *scan, IsScanPhase phase, int64 esti
 extern void is_scan_save_progress(const IsScan *scan, const char *after,
 								  const IsScanProgress *progress);
 
+/* It has come further: what was wrong has passed. */
+extern void is_scan_note_success(const IsScan *scan, const IsScanRequest *request);
+
+/* Note rows as they were read; those that are not found are passed over. */
+extern void is_scan_note(const IsScan *scan, const IsRow *rows, int n);
+
 /* Begin anew, with a fence that is taken now. */
 extern void is_scan_restart(IsScan *scan, const IsScanRequest *request);
 
 /* It is done: the request goes, or becomes that for the next one. */
-extern void is_scan_finish(IsScan *scan);
+extern void is_scan_finish(const IsScan *scan);
 
 /* Have the sync's changes up to this snapshot their verdicts? */
 extern bool is_scan_passed(const IsSyncState *state, const char *snapshot);

@@ -31,6 +31,7 @@
 #include "query.h"
 #include "source.h"
 #include "staged.h"
+#include "txn.h"
 
 /* Memory of the tuplestore, in kB; the rest is in a temporary file. */
 #define STORE_KB 4096
@@ -73,9 +74,6 @@ choose_op(IsScan *scan, const IsScanRequest *request, const IsRow *row,
 
 	if (row->found)
 		progress->seen++;
-	if (request->kind == IS_SCAN_NOTE)
-		return row->found && !row->problem && memory->state == 0 && !memory->failed ?
-			IS_STAGED_NOTE : 0;
 	decision = is_decide(sync, row, memory, &circumstances, &fate);
 
 	if (!row->found)
@@ -85,20 +83,21 @@ choose_op(IsScan *scan, const IsScanRequest *request, const IsRow *row,
 		/* what the filter keeps out, and always has */
 		if (!known && fate != IS_FATE_UNMATCHED)
 			progress->skipped++;
-		return known || fate == IS_FATE_UNMATCHED ? IS_OP_BACKFILL : 0;
+		return known || fate == IS_FATE_UNMATCHED ? IS_OP_COMPARED : 0;
 	}
 	if (request->force && !row->problem)
 		return IS_OP_FORCE;
 	if (decision != IS_DECISION_NOTE)
 	{
 		if (!is_failed_as_it_is(request, row, memory))
-			return IS_OP_BACKFILL;
+			return IS_OP_COMPARED;
 		progress->failed++;
 		return 0;
 	}
 
 	/* A backfill is for rows that were noted and not sent. */
-	if (request->kind == IS_SCAN_BACKFILL && memory->state == IS_DELIVERY_SEEN &&
+	if (request->kind == IS_SCAN_BACKFILL &&
+		(memory->state == IS_DELIVERY_SEEN || memory->state == IS_DELIVERY_NOTED) &&
 		!row->problem &&
 		!(sync->object == IS_OBJECT_EVENT && sync->mode == IS_MODE_UPDATE))
 		return IS_OP_FORCE;
@@ -106,18 +105,27 @@ choose_op(IsScan *scan, const IsScanRequest *request, const IsRow *row,
 	{
 		case IS_FATE_UNCHANGED:
 			progress->unchanged++;
-			return memory->failed ? IS_OP_BACKFILL : 0;
+			return memory->failed ? IS_OP_COMPARED : 0;
 		case IS_FATE_SKIPPED:
 			progress->skipped++;
 			return 0;
 		case IS_FATE_REJECTED:
 			if (!memory->failed)
-				return IS_OP_BACKFILL;
+				return IS_OP_COMPARED;
 			progress->failed++;
 			return 0;
 		default:
-			return IS_OP_BACKFILL;
+			return IS_OP_COMPARED;
 	}
+}
+
+static void
+check_in_the_way(void)
+{
+	if (is_txn_is_in_the_way())
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("reading the source was broken off, because the extension is to be dropped")));
 }
 
 static bool
@@ -128,6 +136,14 @@ take_rows(void *arg, const char **keys, int n, IsRow *rows)
 	IsMemory   *memory = palloc_array(IsMemory, n);
 	IsUserContext save;
 
+	if (passing->request->kind == IS_SCAN_NOTE)
+	{
+		for (int i = 0; i < n; i++)
+			is_staged_store(scan->store, scan->store_desc, &rows[i], 0, NULL);
+		scan->store_progress.seen += n;
+		check_in_the_way();
+		return true;
+	}
 	is_catalog_become_owner(&save);
 	is_delivery_recall(scan->sync_id, keys, NULL, n, memory);
 	is_catalog_restore_user(&save);
@@ -135,6 +151,7 @@ take_rows(void *arg, const char **keys, int n, IsRow *rows)
 		is_staged_store(scan->store, scan->store_desc, &rows[i],
 						choose_op(scan, passing->request, &rows[i], &memory[i]),
 						&memory[i]);
+	check_in_the_way();
 	return true;
 }
 
@@ -151,6 +168,7 @@ make_pass(IsScan *scan, const IsScanRequest *request)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->context);
 	Passing		passing = {scan, request};
+	ErrorData  *error;
 
 	if (scan->store_desc == NULL)
 		scan->store_desc = is_staged_desc();
@@ -161,9 +179,16 @@ make_pass(IsScan *scan, const IsScanRequest *request)
 	memset(&scan->store_progress, 0, sizeof(scan->store_progress));
 
 	/* Of rows that were not asked for it is not asked what they are. */
-	is_render_pass(scan->renderer, request->condition == NULL, take_rows, &passing,
-				   &scan->nulls);
-	tuplestore_rescan(scan->store);
+	is_state_begin_pass(scan->sync_id);
+	error = is_render_try_pass(scan->renderer, request->checking, take_rows, &passing,
+							   &scan->nulls);
+	if (error == NULL)
+		tuplestore_rescan(scan->store);
+	else if (error->sqlerrcode != ERRCODE_QUERY_CANCELED ||
+			 is_scan_lock_request(scan, request))
+		ReThrowError(error);
+	else
+		is_scan_pass_drop(scan);	/* nobody wants to know any more */
 }
 
 /* ----------------------------------------------------------------
@@ -186,8 +211,6 @@ record_nulls(const IsScan *scan, const IsScanRequest *request)
 	IsResult	result = {.row = &row, .fate = IS_FATE_REJECTED, .class = IS_CLASS_NULL_KEY};
 	Datum		arg = Int32GetDatum(scan->sync_id);
 
-	if (request->kind == IS_SCAN_NOTE)
-		return;
 	if (scan->nulls > 0)
 	{
 		result.message = psprintf(INT64_FORMAT " rows have a NULL in the unique field",
@@ -200,6 +223,17 @@ record_nulls(const IsScan *scan, const IsScanRequest *request)
 		(void) is_query_run(&clear, &arg, NULL);
 		SPI_finish();
 	}
+}
+
+/* Of rows that share a key one is noted; they are a failure all the same. */
+static IsScanStep
+note_rows(IsScan *scan)
+{
+	if (is_staged_note(scan->sync_id, scan->store, scan->store_desc, IS_SCAN_CHUNK_ROWS))
+		return IS_SCAN_MORE;
+	is_scan_finish(scan);
+	is_scan_pass_drop(scan);
+	return IS_SCAN_DONE;
 }
 
 static IsScanStep
@@ -215,8 +249,12 @@ stage_rows(IsScan *scan, const IsSyncState *state, const IsScanRequest *request)
 			make_pass(scan, request);
 		return IS_SCAN_MORE;
 	}
-	if (!is_scan_lock_request(scan, request) ||
-		is_staged_put(scan->sync_id, scan->store, scan->store_desc, IS_SCAN_CHUNK_ROWS))
+	if (!is_scan_lock_request(scan, request))
+		return IS_SCAN_MORE;
+	is_scan_note_success(scan, request);
+	if (request->kind == IS_SCAN_NOTE)
+		return note_rows(scan);
+	if (is_staged_put(scan->sync_id, scan->store, scan->store_desc, IS_SCAN_CHUNK_ROWS))
 		return IS_SCAN_MORE;
 
 	record_nulls(scan, request);
@@ -231,12 +269,13 @@ static void
 begin_draining(const IsScan *scan)
 {
 	static IsQuery query = IS_QUERY(
-		"UPDATE iterable.sync_scan SET fence = $2::pg_catalog.pg_snapshot "
-		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
-		2, INT4OID, TEXTOID
+		"UPDATE iterable.sync_scan SET fence = $3::pg_catalog.pg_snapshot "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND scan_id OPERATOR(pg_catalog.=) $2",
+		3, INT4OID, INT8OID, TEXTOID
 	);
-	Datum		values[2] = {
-		Int32GetDatum(scan->sync_id), CStringGetTextDatum(is_change_log_snapshot())
+	Datum		values[3] = {
+		Int32GetDatum(scan->sync_id), Int64GetDatum(scan->scan_id),
+		CStringGetTextDatum(is_change_log_snapshot())
 	};
 
 	SPI_connect();
@@ -250,26 +289,17 @@ feed_rows(IsScan *scan, const IsScanRequest *request)
 {
 	IsScanProgress progress = {0};
 	char	   *ops = NULL;
-	char	   *last;
 
 	if (!is_scan_lock_request(scan, request))
 		return IS_SCAN_MORE;
-	if (request->kind == IS_SCAN_NOTE)
-		last = is_staged_note(scan->sync_id, request->after, IS_SCAN_CHUNK_ROWS);
-	else
-	{
-		progress.keys = is_staged_next(scan->sync_id, request->after, IS_SCAN_CHUNK_ROWS,
-									   &ops);
-		is_scan_feed(scan, progress.keys, ops, list_length(progress.keys));
-		last = progress.keys ? llast(progress.keys) : NULL;
-	}
-
-	if (last != NULL)
-		is_scan_save_progress(scan, last, &progress);
-	else if (request->kind == IS_SCAN_NOTE || request->condition != NULL)
-		begin_draining(scan);
-	else
+	progress.keys = is_staged_next(scan->sync_id, request->after, IS_SCAN_CHUNK_ROWS, &ops);
+	is_scan_feed(scan, progress.keys, ops, list_length(progress.keys));
+	if (progress.keys != NIL)
+		is_scan_save_progress(scan, llast(progress.keys), &progress);
+	else if (request->checking)
 		is_scan_save_phase(scan, IS_SCAN_CHECKING, 0);
+	else
+		begin_draining(scan);
 	return IS_SCAN_MORE;
 }
 
@@ -279,7 +309,7 @@ check_deliveries(IsScan *scan, const IsScanRequest *request)
 	List	   *keys = is_delivery_walk_keys(scan->sync_id, request->after,
 											 IS_SCAN_CHUNK_ROWS, true);
 	IsScanProgress progress = {0};
-	char		op = IS_OP_BACKFILL;
+	char		op = IS_OP_COMPARED;
 
 	if (!is_scan_lock_request(scan, request))
 		return IS_SCAN_MORE;

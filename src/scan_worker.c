@@ -18,6 +18,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "background.h"
 #include "compat.h"
@@ -28,8 +29,13 @@
 
 #define US_PER_S INT64CONST(1000000)
 
-/* A scan that could not be started, or has failed, is started again. */
+/*
+ * A process that could not be started, or has ended for no reason of its scan,
+ * is started again after this.  A scan that fails is put off: for so long at
+ * most, or, if a person must mend it, rescan_interval.
+ */
 #define RESTART_PAUSE (5 * US_PER_S)
+#define LAST_PAUSE_S 300
 
 /* How often a scan that waits looks again, in ms. */
 #define LOOK_MS 50
@@ -158,18 +164,21 @@ start(ScanWorker *place, int32 sync_id)
 }
 
 int64
-is_scan_worker_want(int32 sync_id, int64 scan_id)
+is_scan_worker_want(int32 sync_id, int64 scan_id, TimestampTz retry_at)
 {
 	int			n = reap();
 	ScanWorker *place = find_place(sync_id);
 	int64		now = now_us();
+	int64		wait = TIMESTAMP_IS_NOBEGIN(retry_at) ? 0 : retry_at - GetCurrentTimestamp();
 
 	if (place != NULL && place->handle != NULL)
 		return -1;
+	if (wait > 0)
+		return wait;
 	if (place == NULL || n >= Min(is_max_scan_workers, MAX_SCAN_WORKERS))
 		return US_PER_S;
 	if (place->sync_id == sync_id && place->scan_id == scan_id &&
-		place->not_before > now)
+		TIMESTAMP_IS_NOBEGIN(retry_at) && place->not_before > now)
 		return place->not_before - now;
 	place->scan_id = scan_id;
 	return start(place, sync_id) ? -1 : RESTART_PAUSE;
@@ -185,18 +194,30 @@ is_scan_worker_unwant(int32 sync_id)
 			workers[i].sync_id = 0;
 }
 
-bool
-is_scan_worker_any(void)
-{
-	return reap() > 0;
-}
-
 void
 is_scan_worker_stop(int32 sync_id)
 {
 	for (int i = 0; i < MAX_SCAN_WORKERS; i++)
 		if (workers[i].sync_id == sync_id && workers[i].handle)
 			TerminateBackgroundWorker(workers[i].handle);
+}
+
+int64
+is_scan_worker_look(void)
+{
+	static int64 next = 0;
+	int64		now = now_us();
+
+	if (reap() == 0)
+		return -1;
+	if (now < next)
+		return next - now;
+	next = now + US_PER_S;
+	if (is_txn_would_wait())
+		for (int i = 0; i < MAX_SCAN_WORKERS; i++)
+			if (workers[i].handle)
+				TerminateBackgroundWorker(workers[i].handle);
+	return US_PER_S;
 }
 
 void
@@ -270,6 +291,7 @@ is_scan_worker_main(Datum arg)
 	{
 		ErrorData  *error;
 		char	   *text;
+		bool		person;
 
 		/* The reason is the sync's: its worker starts a scan again later. */
 		MemoryContextSwitchTo(context);
@@ -277,7 +299,10 @@ is_scan_worker_main(Datum arg)
 		FlushErrorState();
 		is_txn_abort();
 		MemoryContextSwitchTo(context);
-		(void) is_background_report_error(task.sync_id, error, &text);
+		person = is_background_report_error(task.sync_id, error, &text);
+		is_txn_begin();
+		is_scan_put_off(task.sync_id, person ? is_rescan_interval : LAST_PAUSE_S);
+		is_txn_commit();
 		ereport(LOG, (errmsg("scan of sync %d has failed: %s", task.sync_id, text)));
 	}
 	PG_END_TRY();

@@ -12,18 +12,17 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 /* iterable_sync.max_scan_workers: at once, for one database */
 extern int	is_max_scan_workers;
 
 /*
  * Called by the worker of a database in each of its turns: have this scan of
  * this sync run, unless one does, or there is no process for it, or it has
- * failed, which is tried again later.  Returns µs until then, or -1.
+ * failed, and its time has not come again.  Returns µs until then, or -1.
  */
-extern int64 is_scan_worker_want(int32 sync_id, int64 scan_id);
-
-/* Nothing of this sync is to be scanned (any more). */
-extern void is_scan_worker_unwant(int32 sync_id);
+extern int64 is_scan_worker_want(int32 sync_id, int64 scan_id, TimestampTz retry_at);
 
 /* Nothing of this sync is to be scanned (any more). */
 extern void is_scan_worker_unwant(int32 sync_id);
@@ -31,8 +30,12 @@ extern void is_scan_worker_unwant(int32 sync_id);
 /* End that of a sync that must not run any more; does not wait. */
 extern void is_scan_worker_stop(int32 sync_id);
 
-/* Does any run? */
-extern bool is_scan_worker_any(void);
+/*
+ * Every second in which any runs: end them if somebody waits to drop the
+ * extension, which would take as long as their queries.  Returns µs until the
+ * next look, or -1.
+ */
+extern int64 is_scan_worker_look(void);
 
 /*
  * Before the worker goes: end all of them and wait until they are gone.  Runs

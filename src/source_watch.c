@@ -311,7 +311,7 @@ request_scans(const IsSync *sync, const char *reason, bool only_gone)
 		if (only_gone)
 			is_scan_request_check(lfirst_int(lc), reason);
 		else
-			is_scan_request(lfirst_int(lc), IS_SCAN_BACKFILL, NULL, false, reason);
+			is_scan_request(lfirst_int(lc), IS_SCAN_COMPARE, NULL, false, reason);
 	}
 	is_capture_wake_on_commit();
 }

@@ -140,9 +140,10 @@ is_staged_store(Tuplestorestate *store, TupleDesc desc, const IsRow *row, char o
 	nulls[COLUMN_OP] = op == 0;
 	values[COLUMN_HASH] = Int64GetDatum(row->hash);
 	nulls[COLUMN_HASH] = !row->found || row->problem;
-	values[COLUMN_KNOWN] = Int64GetDatum(memory->hash);
-	nulls[COLUMN_KNOWN] = !memory->hash_known;
-	if (op != 0 && op != IS_STAGED_NOTE && row->found)
+	nulls[COLUMN_KNOWN] = memory == NULL || !memory->hash_known;
+	if (!nulls[COLUMN_KNOWN])
+		values[COLUMN_KNOWN] = Int64GetDatum(memory->hash);
+	if (op != 0 && row->found)
 		values[COLUMN_ROW] = PointerGetDatum(pack_row(row));
 	else
 		nulls[COLUMN_ROW] = true;
@@ -192,12 +193,11 @@ put_rows(int32 sync_id, Datum **values, bool **nulls, int n)
 	SPI_finish();
 }
 
-bool
-is_staged_put(int32 sync_id, Tuplestorestate *store, TupleDesc desc, int max)
+/* The next rows of the store, at most max; returns how many. */
+static int
+read_store(Tuplestorestate *store, TupleDesc desc, int max, Datum **values, bool **nulls)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-	Datum	   *values[COLUMNS];
-	bool	   *nulls[COLUMNS];
 	Size		bytes = 0;
 	int			n = 0;
 
@@ -225,8 +225,31 @@ is_staged_put(int32 sync_id, Tuplestorestate *store, TupleDesc desc, int max)
 		n++;
 	}
 	ExecDropSingleTupleTableSlot(slot);
+	return n;
+}
+
+bool
+is_staged_put(int32 sync_id, Tuplestorestate *store, TupleDesc desc, int max)
+{
+	Datum	   *values[COLUMNS];
+	bool	   *nulls[COLUMNS];
+	int			n = read_store(store, desc, max, values, nulls);
+
 	if (n > 0)
 		put_rows(sync_id, values, nulls, n);
+	return n > 0;
+}
+
+bool
+is_staged_note(int32 sync_id, Tuplestorestate *store, TupleDesc desc, int max)
+{
+	Datum	   *values[COLUMNS];
+	bool	   *nulls[COLUMNS];
+	int			n = read_store(store, desc, max, values, nulls);
+
+	if (n > 0)
+		is_delivery_note(sync_id, values[COLUMN_KEY], values[COLUMN_HASH],
+						 nulls[COLUMN_HASH], n);
 	return n > 0;
 }
 
@@ -351,34 +374,6 @@ is_staged_next(int32 sync_id, const char *after, int max, char **ops)
 	return result;
 }
 
-#define NOTE(op) \
-	"WITH n AS MATERIALIZED (SELECT s.key, s.hash, s.copies FROM iterable.sync_staged s " \
-	"WHERE s.sync_id OPERATOR(pg_catalog.=) $1 AND s.key OPERATOR(pg_catalog." op ") $2 " \
-	"AND s.op OPERATOR(pg_catalog.=) 'S' ORDER BY s.key LIMIT $3), " \
-	"d AS (INSERT INTO iterable.sync_delivery (sync_id, key, payload_hash, state, at) " \
-	"SELECT $1, n.key, n.hash, 's', pg_catalog.now() FROM n " \
-	"WHERE n.copies OPERATOR(pg_catalog.=) 1 ON CONFLICT (sync_id, key) DO NOTHING) " \
-	"SELECT pg_catalog.max(n.key) FROM n"
-
-char *
-is_staged_note(int32 sync_id, const char *after, int max)
-{
-	static IsQuery first = IS_QUERY(NOTE(">="), 3, INT4OID, TEXTOID, INT8OID);
-	static IsQuery next = IS_QUERY(NOTE(">"), 3, INT4OID, TEXTOID, INT8OID);
-	MemoryContext context = CurrentMemoryContext;
-	Datum		values[3] = {
-		Int32GetDatum(sync_id), CStringGetTextDatum(after ? after : ""),
-		Int64GetDatum((int64) max)
-	};
-	char	   *result;
-
-	SPI_connect();
-	(void) is_query_run(after ? &next : &first, values, NULL);
-	result = is_query_text(0, 1, context);
-	SPI_finish();
-	return result;
-}
-
 static Datum
 key_array(const List *keys)
 {
@@ -397,7 +392,7 @@ is_staged_missing(int32 sync_id, const List *keys, TimestampTz since)
 	static IsQuery forget = IS_QUERY(
 		"DELETE FROM iterable.sync_delivery d "
 		"WHERE d.sync_id OPERATOR(pg_catalog.=) $1 AND d.key OPERATOR(pg_catalog.=) ANY ($2) "
-		"AND d.state OPERATOR(pg_catalog.=) 's' AND d.at OPERATOR(pg_catalog.<) $3 "
+		"AND d.state OPERATOR(pg_catalog.=) ANY ('{s,n}'::pg_catalog.\"char\"[]) AND d.at OPERATOR(pg_catalog.<) $3 "
 		"AND NOT EXISTS (SELECT FROM iterable.sync_staged s "
 		"WHERE s.sync_id OPERATOR(pg_catalog.=) $1 AND s.key OPERATOR(pg_catalog.=) d.key) "
 		"AND NOT EXISTS (SELECT FROM iterable.sync_failure f "

@@ -24,13 +24,10 @@
 #include "delivery.h"
 #include "render.h"
 
-/* iterable.sync_staged.op, besides letters of the change log: to be noted */
-#define IS_STAGED_NOTE 'S'
-
 /*
  * On the way from the pass to the table, rows are in a tuplestore of this
  * form.  op 0: only that the key is there; memory: what the row was compared
- * with.
+ * with, or NULL.
  */
 extern TupleDesc is_staged_desc(void);
 extern void is_staged_store(Tuplestorestate *store, TupleDesc desc, const IsRow *row,
@@ -42,6 +39,10 @@ extern void is_staged_store(Tuplestorestate *store, TupleDesc desc, const IsRow 
  */
 extern bool is_staged_put(int32 sync_id, Tuplestorestate *store, TupleDesc desc,
 						  int max);
+
+/* The same, but note those that are found. */
+extern bool is_staged_note(int32 sync_id, Tuplestorestate *store, TupleDesc desc,
+						   int max);
 
 /* All of them are there; is that so? */
 extern void is_staged_finish(int32 sync_id, int64 scan_id, int32 version);
@@ -58,15 +59,9 @@ extern void is_staged_forget_all(int32 sync_id);
 extern List *is_staged_next(int32 sync_id, const char *after, int max, char **ops);
 
 /*
- * Remember the next rows that are to be noted as seen.  Returns the last key,
- * or NULL if there are no more.
- */
-extern char *is_staged_note(int32 sync_id, const char *after, int max);
-
-/*
  * Which of these keys, of deliveries and failures, were not found?  They are
- * staged as gone and returned; of rows that were only seen nothing is known
- * any more.  What was sent since "since" is left alone: it is newer than what
+ * staged as gone and returned; of rows that were only seen or noted nothing is
+ * known any more.  What was sent since "since" is left alone: it is newer than what
  * was found.
  */
 extern List *is_staged_missing(int32 sync_id, const List *keys, TimestampTz since);

@@ -8,11 +8,14 @@
  */
 #include "state.h"
 
+#include <signal.h>
+
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -41,13 +44,10 @@ is_state_identity(void)
 	"SELECT t.sync_id, s.version, s.source_id, s.enabled, s.schedule, " \
 	"t.identity, t.\"position\", t.window_end, t.window_seq, t.window_offset, " \
 	"t.window_ahead, t.run_id, " \
-	"(SELECT c.scan_id FROM iterable.sync_scan c " \
-	"  WHERE c.sync_id OPERATOR(pg_catalog.=) t.sync_id), " \
-	"EXISTS (SELECT FROM iterable.sync_scan c " \
-	"  WHERE c.sync_id OPERATOR(pg_catalog.=) t.sync_id " \
-	"  AND c.kind OPERATOR(pg_catalog.=) 's'), " \
-	"EXISTS (SELECT FROM iterable.sync_scan c " \
-	"  WHERE c.sync_id OPERATOR(pg_catalog.=) t.sync_id AND c.condition IS NOT NULL), " \
+	"c.scan_id, COALESCE(c.kind OPERATOR(pg_catalog.=) 'n', false), " \
+	"EXISTS (SELECT FROM iterable.sync_scan a " \
+	"  WHERE a.sync_id OPERATOR(pg_catalog.=) t.sync_id " \
+	"  AND a.kind OPERATOR(pg_catalog.<>) 'n' AND a.reading AND a.condition IS NULL), " \
 	"t.run_requested, t.last_run_at, t.paused_reason, " \
 	"(SELECT f.next_at FROM iterable.sync_failure f " \
 	"  WHERE f.sync_id OPERATOR(pg_catalog.=) t.sync_id AND f.next_at IS NOT NULL " \
@@ -60,9 +60,13 @@ is_state_identity(void)
 	"  AND a.name OPERATOR(pg_catalog.=) pg_catalog.substr(s.schedule, " \
 	"    pg_catalog.length('" IS_SCHEDULE_AFTER "') OPERATOR(pg_catalog.+) 1)), " \
 	"(SELECT w.relid FROM iterable.source_state w " \
-	"  WHERE w.source_id OPERATOR(pg_catalog.=) s.source_id) " \
+	"  WHERE w.source_id OPERATOR(pg_catalog.=) s.source_id)" \
+	", c.retry_at " \
 	"FROM iterable.sync_state t JOIN iterable.sync s " \
-	"ON s.sync_id OPERATOR(pg_catalog.=) t.sync_id "
+	"ON s.sync_id OPERATOR(pg_catalog.=) t.sync_id " \
+	"LEFT JOIN LATERAL (SELECT n.scan_id, n.kind, n.retry_at FROM iterable.sync_scan n " \
+	"  WHERE n.sync_id OPERATOR(pg_catalog.=) t.sync_id " \
+	"  ORDER BY n.kind DESC LIMIT 1) AS c ON true "
 
 static int64
 get_int(uint64 i, int column)
@@ -143,7 +147,7 @@ get_state(uint64 i, MemoryContext context)
 	state->scan_id = get_int(i, 13);
 	state->scanning = state->scan_id != 0;
 	state->noting = get_bool(i, 14);
-	state->scanning_part = get_bool(i, 15);
+	state->scanning_all = get_bool(i, 15);
 	state->run_requested = get_bool(i, 16);
 	state->last_run_at = get_time(i, 17, DT_NOBEGIN);
 	state->paused_reason = is_query_text(i, 18, context);
@@ -154,6 +158,7 @@ get_state(uint64 i, MemoryContext context)
 	state->state_id = get_int(i, 23);
 	state->after_finished_at = get_time(i, 24, DT_NOBEGIN);
 	state->source_relid = get_oid(i, 25);
+	state->scan_retry_at = get_time(i, 26, DT_NOBEGIN);
 	return state;
 }
 
@@ -223,6 +228,7 @@ is_state_done_ahead(const IsSyncState *state, IsPlace place)
 #define RUN_LOCK 7
 #define SCAN_LOCK 9
 #define RUN_WANTED 8
+#define PASS_LOCK 11
 
 /* Kept, since unlocking must work while a transaction is failing. */
 static Oid	lock_class = InvalidOid;
@@ -300,6 +306,44 @@ is_state_unlock_scan(int32 sync_id)
 
 	scan_locktag(sync_id, &tag);
 	(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+static void
+pass_locktag(int32 sync_id, LOCKTAG *tag)
+{
+	lock_class = is_catalog_relation("sync");
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, lock_class, (uint32) sync_id,
+						 PASS_LOCK);
+}
+
+void
+is_state_begin_pass(int32 sync_id)
+{
+	LOCKTAG		tag;
+
+	pass_locktag(sync_id, &tag);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/*
+ * Who has the lock is in the pass, or, for a moment, behind it: then the scan
+ * is canceled elsewhere, and goes on where it was.
+ */
+void
+is_state_break_pass(int32 sync_id)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *holder;
+
+	pass_locktag(sync_id, &tag);
+	for (holder = GetLockConflicts(&tag, ExclusiveLock, NULL);
+		 VirtualTransactionIdIsValid(*holder); holder++)
+	{
+		PGPROC	   *proc = is_proc_of_transaction(*holder);
+
+		if (proc != NULL && proc->pid != 0)
+			(void) kill(proc->pid, SIGINT);
+	}
 }
 
 void

@@ -54,9 +54,10 @@ typedef struct IsSyncState
 	int64		run_id;			/* 0: no run is open */
 	TimestampTz run_started_at;
 	bool		scanning;		/* a scan is asked for or under way … */
-	bool		noting;			/* … of kind IS_SCAN_NOTE, or … */
-	bool		scanning_part;	/* … of a part of the rows */
-	int64		scan_id;		/* which, as far as is known */
+	bool		noting;			/* … of kind IS_SCAN_NOTE … */
+	bool		scanning_all;	/* … or one that compares all rows */
+	int64		scan_id;		/* the one that is next or under way … */
+	TimestampTz scan_retry_at;	/* … but not before; DT_NOBEGIN: at once */
 	bool		run_requested;
 	TimestampTz last_run_at;	/* from which the schedule counts; DT_NOBEGIN: never ran */
 	TimestampTz after_finished_at;	/* the sync that it is after; DT_NOBEGIN: never, or none */
@@ -115,7 +116,16 @@ extern bool is_state_lock_scan(int32 sync_id);
 extern void is_state_unlock_scan(int32 sync_id);
 
 /*
- * The same lock for the rest of a transaction.  First make known that it is
+ * A query that may take long begins, for this transaction's scan: until it
+ * ends, it can be broken off as by pg_cancel_backend() (error 57014).  Whoever
+ * does that has changed what the query was for, and says so before his commit:
+ * who is canceled waits for that when he looks at what has become of it.
+ */
+extern void is_state_begin_pass(int32 sync_id);
+extern void is_state_break_pass(int32 sync_id);
+
+/*
+ * The lock of a run for the rest of a transaction.  First make known that it is
  * wanted (then nobody takes it for a run any more), then tell the worker that
  * there is something to look at, then wait, as long as lock_timeout lets us.
  */

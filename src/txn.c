@@ -109,6 +109,37 @@ is_txn_abort(void)
 	MemoryContextSwitchTo(outer_context);
 }
 
+static void
+installation_locktag(LOCKTAG *tag)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, ExtensionRelationId,
+					   get_extension_oid(IS_EXTENSION, true), 0);
+}
+
+bool
+is_txn_is_in_the_way(void)
+{
+	LOCKTAG		tag;
+
+	installation_locktag(&tag);
+	return LockHasWaiters(&tag, AccessShareLock, false);
+}
+
+bool
+is_txn_would_wait(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	LOCKTAG		tag;
+	bool		result;
+
+	StartTransactionCommand();
+	installation_locktag(&tag);
+	result = LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return result;
+}
+
 void
 is_txn_flush_wal(void)
 {

@@ -32,6 +32,14 @@ extern void is_txn_abort(void);
 extern void is_txn_in_procedure(bool procedure);
 
 /*
+ * Is somebody waiting to drop the extension?  Inside a transaction of the
+ * engine; where there is none, the second form tells whether one would have to
+ * wait.
+ */
+extern bool is_txn_is_in_the_way(void);
+extern bool is_txn_would_wait(void);
+
+/*
  * Make everything durable that any snapshot taken so far can see.  A commit
  * with synchronous_commit off is visible before it is durable; what a crash
  * could take back must not be sent.

@@ -693,6 +693,7 @@ is_worker_main(Datum arg)
 		int64		pause;
 		int64		left;
 		bool		busy = false;
+		bool		scanning = false;
 		bool		woken;
 		ListCell   *lc;
 
@@ -740,7 +741,9 @@ is_worker_main(Datum arg)
 				wait = wait < 0 ? its_wait : Min(wait, its_wait);
 			if (may_scan(entry))
 			{
-				its_wait = is_scan_worker_want(entry->sync_id, entry->state->scan_id);
+				scanning = true;
+				its_wait = is_scan_worker_want(entry->sync_id, entry->state->scan_id,
+											   entry->state->scan_retry_at);
 				if (its_wait >= 0)
 					wait = wait < 0 ? its_wait : Min(wait, its_wait);
 			}
@@ -753,9 +756,12 @@ is_worker_main(Datum arg)
 			if (entry->state == NULL && entry->run == NULL)
 				entries = foreach_delete_current(entries, lc);
 		}
+		left = is_scan_worker_look();
+		if (left >= 0)
+			wait = wait < 0 ? left : Min(wait, left);
 		is_background_keep_house(now_us());
 
-		if (is_http_in_flight(http) > 0 || is_scan_worker_any() ||
+		if (is_http_in_flight(http) > 0 || scanning ||
 			(wait >= 0 && wait < is_worker_idle_timeout * US_PER_S))
 			idle_since = now_us();
 		else if (now_us() - idle_since >= is_worker_idle_timeout * US_PER_S ||

@@ -18,7 +18,7 @@ CREATE FOREIGN TABLE vs.far (id int, email text) SERVER vs_none;
 CREATE VIEW vs.config AS
 SELECT s.name, s.schedule, c.table_name, a.kind, a.reason
 FROM iterable.sync s JOIN iterable.source c USING (source_id) LEFT JOIN iterable.sync_scan a USING (sync_id)
-WHERE c.schema_name = 'vs' ORDER BY s.name;
+WHERE c.schema_name = 'vs' ORDER BY s.name, a.kind DESC;
 
 \pset format unaligned
 --

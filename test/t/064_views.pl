@@ -180,14 +180,14 @@ sql(q{
 	SELECT iterable_add_mapping('visits', 'page', column_name => 'page');
 	SELECT iterable_enable_sync('visits', apply => 'updates_only');
 });
-wait_until(sub { states('visits') eq '1500 seen' }, 'rows that are there are noted');
+wait_until(sub { states('visits') eq '1500 noted' }, 'rows that are there are noted');
 is($emulator->stats->{events}, 0, 'and not sent');
 sql(q{
 	UPDATE visit SET page = 'other' WHERE id = 7;
 	INSERT INTO visit VALUES (1501, 'visitor1501@example.com', 'page', 1);
 	DELETE FROM visit WHERE id = 8;
 });
-wait_until(sub { states('visits') eq '2 accepted, 1498 seen' }, 'what changes is sent, by the schedule');
+wait_until(sub { states('visits') eq '2 accepted, 1498 noted' }, 'what changes is sent, by the schedule');
 is($emulator->stats->{events}, 2, 'and nothing else');
 sql(q{INSERT INTO visit VALUES (8, 'visitor8@example.com', 'page', 1)});
 wait_until(sub { $emulator->stats->{events} == 3 }, 'a row that went and came back is new');
@@ -203,7 +203,7 @@ sql(q{
 	SELECT iterable_add_mapping('inserts', 'page', column_name => 'page');
 	SELECT iterable_enable_sync('inserts', apply => 'updates_only');
 });
-wait_until(sub { states('inserts') eq '4 seen' }, 'mode insert notes what is there');
+wait_until(sub { states('inserts') eq '4 noted' }, 'mode insert notes what is there');
 sql(q{UPDATE visit SET page = 'changed' WHERE id = 1});
 sql(q{CREATE OR REPLACE VIEW inserts AS SELECT id, email, page FROM visit WHERE id <= 5});
 is(run_sync('inserts'), '1 accepted, 0 vanished, 0 rejected', 'only a new row is sent');
@@ -508,10 +508,10 @@ sql(q{
 	SELECT iterable_enable_sync('people', apply => 'updates_only');
 });
 call_sync('people');
-is(states('people'), '1500 seen', 'the first call notes what is there');
+is(states('people'), '1500 noted', 'the first call notes what is there');
 sql(q{UPDATE person SET n = 0 WHERE id = 1; DELETE FROM person WHERE id = 2});
 call_sync('people');
-is(states('people'), '1 accepted, 1498 seen', 'the next one sends what has changed');
+is(states('people'), '1 accepted, 1498 noted', 'the next one sends what has changed');
 is(field('plain1@example.com', 'n'), 0, 'to Iterable');
 sql(q{SELECT iterable_enable_sync('people', apply => 'backfill')});
 call_sync('people');
