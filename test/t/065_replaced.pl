@@ -342,6 +342,21 @@ noticed('people', 'disabled by name, and enabled as it was', 1, qq{
 	ALTER TABLE people ENABLE ALWAYS TRIGGER $trigger});
 noticed('people', 'DROP TRIGGER', 1, qq{DROP TRIGGER $trigger ON people; UPDATE people SET n = n + 1 WHERE id = 11});
 
+# What is under way when the triggers are bypassed must have its verdict before
+# anything can be said of its row.
+my $n = sql(q{SELECT n FROM people WHERE id = 12});
+$before = compares('people');
+$emulator->script({ action => 'hang' });
+sql(q{UPDATE people SET n = 1000 WHERE id = 12});
+wait_until(sub { $emulator->stats->{inFlight} == 1 }, 'a request is under way');
+sql(qq{BEGIN; ALTER TABLE people DISABLE TRIGGER ALL; UPDATE people SET n = $n WHERE id = 12; COMMIT});
+wait_until(sub { compares('people') > $before }, 'its row goes back to what it was, behind the triggers');
+usleep(500_000);
+is(sql(q{SELECT phase FROM iterable.progress WHERE sync = 'people'}), 'waiting', 'comparing waits for the verdict');
+$emulator->release;
+synced($node, 'people', 'then it goes on');
+is(differences('people'), '', 'and finds the row');
+
 # A data-only restore with triggers disabled.
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/people.dump';
 $node->command_ok([ 'pg_dump', '-Fc', '-t', 'people', '-f', $dump, $node->connstr('postgres') ], 'pg_dump of the table');
