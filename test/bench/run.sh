@@ -2,11 +2,11 @@
 # Measures; see README.md.
 #
 # usage: test/bench/run.sh [section ...]
-# sections: capture drain compare latency memory pacing script
+# sections: capture drain compare latency memory pacing log script
 source "$(dirname "$0")/../lib.sh"
 source "$top/test/bench/common.sh"
 
-all="capture drain compare latency memory pacing script"
+all="capture drain compare latency memory pacing log script"
 chosen=${*:-$all}
 for section in $chosen; do
 	[ -e "$top/test/bench/$section.sh" ] && [[ " $all " == *" $section "* ]] ||

@@ -12,14 +12,15 @@ use lib $FindBin::Bin;
 use IterableSync::Test;
 use PostgreSQL::Test::BackgroundPsql;
 
-my $seconds = 15;
+my $seconds = $ENV{ITERABLE_SYNC_ROTATION_TIME} // 15;
 my $emulator = start_emulator(eventsRate => 0, recordBodies => JSON::PP::false);
 $emulator->seed({ email => 'ann@example.com' });
 my $node = start_cluster('rotation', conf => "max_prepared_transactions = 20\n");
 create_connection($node, 'prod', $emulator, events_rate => 1000);
 
-# A key has 900 bytes, so 50 of them are more than a buffer holds.  One sync sends; the other notes only that it has seen a row, and so is close
-# behind the writers: that is when there is something to empty.
+# A key has 900 bytes, so 50 of them are more than a buffer holds.  One sync
+# sends; the other notes only that it has seen a row, and so is close behind the
+# writers: that is when there is something to empty.
 $node->safe_psql('postgres', q{
 	CREATE SEQUENCE number;
 	CREATE TABLE event (
@@ -74,10 +75,15 @@ my %script = (
 	  . "INSERT INTO event (kind) SELECT 'released' FROM generate_series(1, 40);\n\\sleep :ms ms\nRELEASE b;\nCOMMIT;",
 	fixed => "BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT count(*) FROM pg_class;\n\\sleep :ms ms\nINSERT INTO event (kind) VALUES ('fixed');\nCOMMIT;",
 	prepared => "BEGIN;\nINSERT INTO event (kind) VALUES ('prepared');\nPREPARE TRANSACTION 'p:client_id';\n\\sleep :ms ms\nCOMMIT PREPARED 'p:client_id';",
+	# over many rotations
+	prepared_long => "BEGIN;\nINSERT INTO event (kind) SELECT 'prepared long' FROM generate_series(1, 60);\nPREPARE TRANSACTION 'l:client_id';\n\\sleep 2 s\nCOMMIT PREPARED 'l:client_id';",
+	prepared_away => "BEGIN;\nINSERT INTO event (kind) SELECT 'rolled back' FROM generate_series(1, 60);\nPREPARE TRANSACTION 'r:client_id';\n\\sleep :ms ms\nROLLBACK PREPARED 'r:client_id';",
+	fixed_long => "BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT count(*) FROM event;\n\\sleep 3 s\nINSERT INTO event (kind) SELECT 'fixed long' FROM generate_series(1, 60);\nCOMMIT;",
 	# what pg_dump does
 	reader => "BEGIN ISOLATION LEVEL REPEATABLE READ;\nSELECT count(*) FROM iterable.change;\n\\sleep :ms ms\nSELECT sum(n) FROM iterable.change;\nCOMMIT;\n\\sleep 200 ms");
 my %weight = (small => 60, large => 1, slow => 20, slow_large => 2, rollback => 1,
-	savepoint => 2, fixed => 5, prepared => 5, reader => 2);
+	savepoint => 2, fixed => 5, prepared => 5, prepared_long => 1, prepared_away => 1,
+	fixed_long => 1, reader => 2);
 my $directory = PostgreSQL::Test::Utils::tempdir();
 my @files;
 
@@ -87,10 +93,10 @@ foreach my $name (sort keys %script)
 	push @files, '-f', "$directory/$name.sql\@$weight{$name}";
 }
 
-my $rotator = $node->background_psql('postgres', on_error_stop => 1, timeout => 180);
+my $rotator = $node->background_psql('postgres', on_error_stop => 1, timeout => 180 + $seconds);
 $rotator->query_until(qr/begun/, "\\echo begun\nCALL rotate($seconds);\n");
 $node->command_checks_all(
-	[ 'pgbench', '-n', '-c', 8, '-T', $seconds, @files, $node->connstr('postgres') ],
+	[ 'pgbench', '-n', '-c', 10, '-T', $seconds, @files, $node->connstr('postgres') ],
 	0,
 	[ qr/number of failed transactions: 0 / ],
 	[ qr/^(pgbench.*\n)?$/ ],
@@ -101,8 +107,8 @@ $rotator->quit;
 my ($moved, $emptied) =
   split /\|/, $node->safe_psql('postgres', 'SELECT moved, emptied FROM rotation');
 note("writers moved on $moved times, $emptied segments were emptied");
-cmp_ok($moved, '>', 30, 'writers have moved on often');
-cmp_ok($emptied, '>', 30, 'and many segments were emptied');
+cmp_ok($moved, '>', 2 * $seconds, 'writers have moved on often');
+cmp_ok($emptied, '>', 2 * $seconds, 'and many segments were emptied');
 
 foreach my $sync (qw(seen sent))
 {
@@ -123,7 +129,7 @@ foreach my $sync (qw(seen sent))
 is($emulator->stats->{events}, $node->safe_psql('postgres', 'SELECT count(*) FROM event'),
 	'Iterable has as many events as there are rows');
 is( $node->safe_psql('postgres', q{SELECT count(DISTINCT kind) FROM event WHERE kind <> 'rolled back'}),
-	'8', 'of every kind of writer that commits');
+	'10', 'of every kind of writer that commits');
 is($node->safe_psql('postgres', 'SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()'),
 	'0', 'no deadlock');
 
