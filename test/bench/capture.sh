@@ -11,7 +11,7 @@ connect nowhere http://127.0.0.1:9
 make_table feed "$million"
 query "VACUUM ANALYZE feed"
 
-variants="none noop sync stmt_keys row_keys row_jsonb"
+variants="none noop sync rows stmt_keys row_keys row_jsonb"
 for variant in $variants; do make_table "t_$variant"; done
 
 gcc -shared -fPIC -O2 -I"$("$PG_CONFIG" --includedir-server)" -o "$work/noop.so" "$top/test/bench/noop.c"
@@ -52,6 +52,9 @@ CREATE TRIGGER capture_update AFTER UPDATE ON t_stmt_keys
 SQL
 make_sync sync t_sync user nowhere
 enable sync updates_only
+make_sync rows t_rows event nowhere
+query "SELECT iterable_update_sync('rows', capture => 'row', versions => true)" >/dev/null
+enable rows updates_only
 
 # PgQ comes from Debian's package, unpacked into the private copy only.
 major=$(echo "$version" | sed 's/[^0-9]*\([0-9]*\).*/\1/')
@@ -73,6 +76,7 @@ what()
 		none) echo "no trigger" ;;
 		noop) echo "row trigger in C that does nothing" ;;
 		sync) echo "**iterable_sync**" ;;
+		rows) echo "**iterable_sync**, capture => 'row'" ;;
 		stmt_keys) echo "statement trigger, keys of the transition table" ;;
 		row_keys) echo "row trigger in plpgsql, keys" ;;
 		row_jsonb) echo "row trigger in plpgsql, row as jsonb" ;;
@@ -84,7 +88,7 @@ what()
 log_size()
 {
 	case $1 in
-		sync) query "SELECT sum(pg_total_relation_size(('iterable.change_' || i)::regclass)) FROM generate_series(0, 3) i" ;;
+		sync | rows) query "SELECT sum(pg_total_relation_size(('iterable.change_' || i)::regclass)) FROM generate_series(0, 3) i" ;;
 		stmt_keys | row_keys | row_jsonb) query "SELECT pg_total_relation_size('log_$1')" ;;
 		pgq) query "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits
 			WHERE inhparent = (SELECT queue_data_pfx::regclass FROM pgq.queue)" ;;

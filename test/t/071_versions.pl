@@ -102,6 +102,23 @@ subtest 'a history of states between two runs' => sub {
 		'a state that comes back is an event, one that stays is none');
 };
 
+# A window is cut off after 100,000 transactions where rows are read as they are.
+subtest 'a transaction that began long before the others' => sub {
+	my $old = $node->background_psql('postgres');
+
+	sql('CREATE TABLE long_ago (id int PRIMARY KEY, email text, status text); CREATE TABLE burnt (i int)');
+	create_sync('long_ago', 'long_ago', schedule => 'manual');
+	sql(q{INSERT INTO long_ago VALUES (1, 'u1@example.com', 'a')});
+	$old->query_safe('BEGIN; SELECT pg_current_xact_id();');
+	sql(q{DO $$BEGIN FOR i IN 1 .. 100100 LOOP BEGIN INSERT INTO burnt VALUES (i); EXCEPTION WHEN division_by_zero THEN END; END LOOP; END$$});
+	sql(q{UPDATE long_ago SET status = 'b'});
+	$old->query_safe(q{UPDATE long_ago SET status = 'c'; COMMIT});
+	$old->quit;
+	sql(q{SELECT iterable_run('long_ago')});
+	synced($node, 'long_ago');
+	is(sent_of('long_ago'), 'a b c', 'its version comes last, as it was committed');
+};
+
 subtest 'a staging table' => sub {
 	sql('CREATE TABLE staging (id int PRIMARY KEY, email text, status text)');
 	create_sync('staging', 'staging', schedule => 'manual');
