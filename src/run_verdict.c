@@ -234,8 +234,8 @@ settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnsw
 		return;
 	}
 	batch->suspects = Max(0, batch->suspects - batch->nsent);
-	batch->send_max = batch->suspects > 0 ? (batch->suspects + 1) / 2 :
-		Min(batch->send_limit, 2 * batch->nsent);
+	batch->send_max = Min(batch->send_limit, batch->suspects > 0 ?
+						  (batch->suspects + 1) / 2 : 2 * batch->nsent);
 	batch->parked_alone = 0;
 	clear_setbacks(run);
 }
@@ -304,7 +304,10 @@ take_failure(IsRun *run, IsBatch *batch, const IsHttpAnswer *answer, const IsApi
 				 (batch->server_errors >= MAX_SERVER_ERRORS &&
 				  run->answered > batch->answered_before))
 		{
+			/* that others had answers before says nothing of the next one */
 			is_batch_settle_sent(batch, IS_FATE_LATER, api->class, api->code, api->message);
+			batch->server_errors = MAX_SERVER_ERRORS - 1;
+			batch->answered_before = run->answered;
 			clear_trouble(run);
 			return;
 		}
