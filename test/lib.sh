@@ -24,7 +24,7 @@ more_packages=()
 install_packages()
 {
 	local packages=(gcc make pkg-config libcurl4-openssl-dev libcjson-dev
-		libmicrohttpd-dev libcmocka-dev libipc-run-perl perl "${more_packages[@]}")
+		libmicrohttpd-dev libcmocka-dev libipc-run-perl patch perl "${more_packages[@]}")
 	local missing=()
 	local package
 

@@ -191,19 +191,41 @@ sub kill_postmaster
 	return;
 }
 
-# Every request hangs, applied, and only the worker's own commits and those
-# that wait for it bring WAL to the disk, until there are none; then the server
-# is gone, and with it whatever was not flushed.
+# A process that gets little of the processor.
+sub starve
+{
+	my ($self, $dice, $pid, $seconds) = @_;
+	my $end = time() + $seconds;
+
+	while (time() < $end)
+	{
+		kill('STOP', $pid) if $pid ne '';
+		usleep(1000 * $dice->between(5, 15));
+		kill('CONT', $pid) if $pid ne '';
+		usleep($dice->between(100, 600));
+	}
+	return;
+}
+
+# One late answer for each sync, so that its next window holds many rows; then
+# every request hangs, applied, and nobody brings WAL to the disk but the worker
+# and who waits for it.  It is slow, so that rows change between its steps.  At
+# last the server is gone, and with it whatever was not flushed.
 sub silence
 {
 	my ($self, $dice) = @_;
 	my $writer = $self->pid_of(q{backend_type = 'walwriter'});
+	my $worker = $self->pid_of_worker;
+	my $late = $dice->between(100, 200);
 
 	return if $writer eq '';
 	kill('STOP', $writer);
 	$self->{emulator}->end_script;
-	$self->{emulator}->script({ action => 'apply_then_hang', times => 0 });
-	usleep(1000 * $dice->between(150, 500));
+	$self->{emulator}->script(
+		{ action => 'apply', delayMs => $late, times => 4 },
+		{ action => 'apply_then_hang', times => 0 });
+	usleep(1000 * $late);
+	$self->starve($dice, $worker, $dice->between(300, 700) / 1000);
 	$self->{since} = time();
 	kill('QUIT', $self->{node}{_pid});
 	usleep(100_000);

@@ -13,7 +13,6 @@ export ITERABLE_SYNC_SOAK_TIME=${ITERABLE_SYNC_SOAK_TIME:-600}
 names=${*:-$(cd "$top/test/model/mutants" && ls *.patch | sed 's/\.patch$//')}
 alive=0
 
-command -v patch >/dev/null || die "patch is not installed"
 install_packages
 for name in $names; do
 	mutant=$work/$name
