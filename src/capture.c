@@ -712,13 +712,6 @@ iterable_capture(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired AFTER each row or AFTER TRUNCATE",
 						"iterable_capture")));
-	if (trigdata->tg_trigger->tgnargs != 3 && trigdata->tg_trigger->tgnargs != 4)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" takes three or four trigger arguments",
-						"iterable_capture"),
-				 errhint("Let iterable_enable_sync() create the trigger.")));
-
 	entry = is_capture_trigger_get(trigdata->tg_relation, trigdata->tg_trigger);
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))

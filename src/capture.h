@@ -5,7 +5,16 @@
  *
  * Trigger arguments: source id; the key columns as a text array literal; the
  * watched columns as a text array literal, or '*' for every column; and, where
- * a sync wants rows as they were committed, the stored columns likewise.
+ * a sync wants rows as they were committed, the stored columns likewise.  Newer
+ * versions may append to them; a session that has an older library loaded
+ * still, and does not know what they mean, logs IS_OP_LOST instead of keys.
+ *
+ * That the source is the relation's is not checked.  What is known for sure of
+ * that stands in tables, which capture does not read, and it changes without
+ * the trigger's relation hearing of it (ALTER SCHEMA RENAME, a root that is
+ * renamed): a cached "no" could lose a change.  So whoever owns a table can put
+ * a trigger on it that makes the syncs of any source look at rows of theirs
+ * again; what is sent is read from the source, and only if it differs.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------

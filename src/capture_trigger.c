@@ -19,6 +19,11 @@
 #include "compat.h"
 #include "key.h"
 
+/* Arguments of the trigger, see capture.h: so many, and the stored columns. */
+#define ARGUMENTS 3
+
+#define HINT "Let iterable_enable_sync() create the trigger."
+
 static HTAB *triggers = NULL;
 
 static void relcache_callback(Datum arg, Oid relid);
@@ -105,6 +110,12 @@ fill_trigger(IsCaptureTrigger *entry, Relation rel, Trigger *trigger)
 	Datum	   *names;
 	int			n;
 
+	if (trigger->tgnargs < ARGUMENTS)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" takes three or four trigger arguments",
+						"iterable_capture"),
+				 errhint(HINT)));
 	if (entry->context)
 		MemoryContextDelete(entry->context);
 	entry->context = NULL;
@@ -114,7 +125,12 @@ fill_trigger(IsCaptureTrigger *entry, Relation rel, Trigger *trigger)
 	entry->context = context;
 	entry->relid = RelationGetRelid(rel);
 	entry->source_id = pg_strtoint32(trigger->tgargs[0]);
-	entry->lost = false;
+
+	/*
+	 * More arguments are those of a newer library than this session has
+	 * loaded.  What they ask for cannot be done here, but it can be said.
+	 */
+	entry->lost = trigger->tgnargs > ARGUMENTS + 1;
 	entry->stored = NULL;
 	entry->composites = false;
 
@@ -124,7 +140,7 @@ fill_trigger(IsCaptureTrigger *entry, Relation rel, Trigger *trigger)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" takes 1 to %d key columns",
 						"iterable_capture", INDEX_MAX_KEYS),
-				 errhint("Let iterable_enable_sync() create the trigger.")));
+				 errhint(HINT)));
 	entry->nkeys = n;
 	entry->key_attnos = MemoryContextAlloc(context, n * sizeof(AttrNumber));
 	entry->key_types = MemoryContextAlloc(context, n * sizeof(Oid));
@@ -170,21 +186,35 @@ fill_trigger(IsCaptureTrigger *entry, Relation rel, Trigger *trigger)
 		}
 	}
 
-	if (trigger->tgnargs > 3)
+	if (trigger->tgnargs > ARGUMENTS)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
 
-		entry->stored = resolve_stored(rel, trigger->tgargs[3]);
+		entry->stored = resolve_stored(rel, trigger->tgargs[ARGUMENTS]);
 		entry->composites = entry->stored->composites;
 		MemoryContextSwitchTo(old);
 	}
 	entry->valid = true;
 }
 
+/* Arguments that cannot be read: what is wrong is the trigger. */
+static void
+blame_arguments(void *arg)
+{
+	int			category = ERRCODE_TO_CATEGORY(geterrcode());
+
+	if (category != ERRCODE_DATA_EXCEPTION && category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+		return;
+	errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED);
+	errcontext("argument of trigger \"%s\"", ((Trigger *) arg)->tgname);
+	errhint(HINT);
+}
+
 IsCaptureTrigger *
 is_capture_trigger_get(Relation rel, Trigger *trigger)
 {
 	IsCaptureTrigger *entry;
+	ErrorContextCallback callback;
 	bool		found;
 
 	if (triggers == NULL)
@@ -209,7 +239,12 @@ is_capture_trigger_get(Relation rel, Trigger *trigger)
 	if (!entry->valid || entry->relid != RelationGetRelid(rel))
 	{
 		entry->valid = false;
+		callback.callback = blame_arguments;
+		callback.arg = trigger;
+		callback.previous = error_context_stack;
+		error_context_stack = &callback;
 		fill_trigger(entry, rel, trigger);
+		error_context_stack = callback.previous;
 	}
 	return entry;
 }

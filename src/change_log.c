@@ -38,6 +38,9 @@
 #include "iterable_sync.h"
 #include "query.h"
 
+/* Columns of iterable.change that we know of. */
+#define LOG_COLUMNS 10
+
 /* Log rows read from a held cursor at a time. */
 #define FETCH_ROWS 64
 
@@ -65,10 +68,19 @@ is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 	Relation	rel = table_open(is_change_segment_relid(is_change_segment_current()),
 								 RowExclusiveLock);
 	FullTransactionId xid = GetTopFullTransactionId();
-	Datum		values[10];
-	bool		nulls[10] = {false};
+	int			natts = RelationGetNumberOfAttributes(rel);
+	Datum	   *values;
+	bool	   *nulls;
 	HeapTuple	tuple;
 	bool		pushed = false;
+
+	/* There may be columns of a newer version than this session has loaded. */
+	if (natts < LOG_COLUMNS)
+		elog(ERROR, "table \"%s\" has %d columns", RelationGetRelationName(rel), natts);
+	values = palloc0_array(Datum, natts);
+	nulls = palloc_array(bool, natts);
+	for (int i = 0; i < natts; i++)
+		nulls[i] = i >= LOG_COLUMNS;
 
 	/*
 	 * The number is taken while the locks of the changed rows are held, and
@@ -96,6 +108,8 @@ is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
+	pfree(values);
+	pfree(nulls);
 	if (pushed)
 		PopActiveSnapshot();
 

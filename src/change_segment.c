@@ -72,6 +72,8 @@ is_change_segment_current(void)
 	result = DatumGetInt64(DirectFunctionCall1(pg_sequence_last_value,
 											   ObjectIdGetDatum(sequence)));
 	SetUserIdAndSecContext(userid, sec_context);
+	if (result < 0 || result >= IS_SEGMENTS)
+		elog(ERROR, "the change log has no segment " INT64_FORMAT, result);
 	return (int) result;
 }
 

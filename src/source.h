@@ -127,4 +127,10 @@ extern void is_source_drop_old_triggers(const IsSync *sync);
  */
 extern bool is_source_drop_triggers(const IsSource *source);
 
+/*
+ * Lock all tables that have capture triggers, for who is going to drop the
+ * extension; waits for open writers.
+ */
+extern void is_source_lock_captured(void);
+
 #endif							/* IS_SOURCE_H */

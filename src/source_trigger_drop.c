@@ -53,6 +53,37 @@ relations_with_trigger(int32 source_id, int16 type)
 }
 
 /*
+ * DROP EXTENSION locks the change log, and then the tables from which it takes
+ * triggers.  A transaction that has changed such a table needs the log before
+ * it can end.  So that neither waits for the other, wait for it first.
+ */
+void
+is_source_lock_captured(void)
+{
+	Relation	pg_trigger = table_open(TriggerRelationId, AccessShareLock);
+	Oid			function = is_source_capture_function();
+	SysScanDesc scan = systable_beginscan(pg_trigger, InvalidOid, false, NULL,
+										  0, NULL);
+	List	   *relids = NIL;
+	HeapTuple	tuple;
+	ListCell   *lc;
+
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (form->tgfoid == function)
+			relids = list_append_unique_oid(relids, form->tgrelid);
+	}
+	systable_endscan(scan);
+	table_close(pg_trigger, AccessShareLock);
+
+	list_sort(relids, list_oid_cmp);
+	foreach(lc, relids)
+		LockRelationOid(lfirst_oid(lc), AccessExclusiveLock);
+}
+
+/*
  * DROP TRIGGER by itself would lock the partitions of a table before the table,
  * while those who write lock the table first: a deadlock.
  */

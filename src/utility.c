@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * utility.c
- *	  Statements that a worker would be in the way of.
+ *	  Statements that a worker, or open transactions that have captured, would
+ *	  be in the way of.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -18,9 +19,11 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
+#include "catalog.h"
 #include "compat.h"
 #include "iterable_sync.h"
 #include "launcher.h"
+#include "source.h"
 
 static ProcessUtility_hook_type next_hook = NULL;
 
@@ -109,6 +112,23 @@ database_to_clear(Node *stmt)
 	return database;
 }
 
+/* Will this statement drop the extension with all its triggers? */
+static bool
+drops_extension(Node *stmt)
+{
+	DropStmt   *drop = (DropStmt *) stmt;
+	ListCell   *lc;
+
+	if (!IsA(stmt, DropStmt) || drop->removeType != OBJECT_EXTENSION ||
+		drop->behavior != DROP_CASCADE)
+		return false;
+	foreach(lc, drop->objects)
+		if (strcmp(strVal(lfirst(lc)), IS_EXTENSION) == 0)
+			return OidIsValid(get_extension_oid(IS_EXTENSION, true)) &&
+				has_privs_of_role(GetUserId(), is_catalog_owner());
+	return false;
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query_string,
 				bool read_only_tree, ProcessUtilityContext context,
@@ -121,6 +141,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 
 	if (OidIsValid(database))
 		is_launcher_hold(database);
+	if (drops_extension(stmt))
+		is_source_lock_captured();
 
 	/*
 	 * Captured changes of a prepared transaction become visible here, in a
