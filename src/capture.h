@@ -14,7 +14,8 @@
  * the trigger's relation hearing of it (ALTER SCHEMA RENAME, a root that is
  * renamed): a cached "no" could lose a change.  So whoever owns a table can put
  * a trigger on it that makes the syncs of any source look at rows of theirs
- * again; what is sent is read from the source, and only if it differs.
+ * again.  What is sent is read from the source, and only if it differs; a stored
+ * version counts only if the relation's owner is that of the source.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------

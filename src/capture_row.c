@@ -45,8 +45,7 @@ is_capture_row_resolve(Relation rel, const AttrNumber *attnums, int n)
 	columns->desc = CreateTemplateTupleDesc(columns->n);
 	for (int i = 0; i < columns->n; i++)
 		TupleDescCopyEntry(columns->desc, i + 1, desc, columns->attnums[i]);
-	columns->shape = is_version_shape(RelationGetRelid(rel), desc,
-									  columns->attnums, columns->n);
+	columns->shape = is_version_shape(rel, columns->attnums, columns->n);
 	columns->composites = is_version_has_composites(columns->shape);
 	columns->values = palloc_array(Datum, columns->n + 1);
 	columns->nulls = palloc_array(bool, columns->n + 1);

@@ -14,6 +14,7 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -107,8 +108,9 @@ column_size(const char *name)
 }
 
 IsShape *
-is_version_shape(Oid relid, TupleDesc desc, const AttrNumber *attnums, int n)
+is_version_shape(Relation rel, const AttrNumber *attnums, int n)
 {
+	TupleDesc	desc = RelationGetDescr(rel);
 	Size		size = sizeof(IsShape);
 	IsShape    *shape;
 	IsShapeColumn *column;
@@ -117,7 +119,8 @@ is_version_shape(Oid relid, TupleDesc desc, const AttrNumber *attnums, int n)
 		size += column_size(NameStr(TupleDescAttr(desc, attnums[i] - 1)->attname));
 	shape = palloc0(size);
 	shape->size = size;
-	shape->relid = relid;
+	shape->relid = RelationGetRelid(rel);
+	shape->owner = rel->rd_rel->relowner;
 	shape->ncolumns = n;
 	column = FIRST_COLUMN(shape);
 	for (int i = 0; i < n; i++)

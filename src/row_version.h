@@ -23,6 +23,7 @@
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
+#include "utils/relcache.h"
 
 typedef struct IsShapeColumn
 {
@@ -44,7 +45,7 @@ typedef struct IsShape
 	uint32		size;			/* of this, with the columns */
 	Oid			relid;			/* that the rows were in, maybe a partition */
 	uint32		ncolumns;
-	uint32		unused;
+	Oid			owner;			/* of that relation, when the rows were captured */
 	/* IsShapeColumn ... */
 } IsShape;
 
@@ -71,8 +72,7 @@ typedef struct IsVersion
  * The shape of these columns of a relation, in CurrentMemoryContext.  Looks up
  * types and nothing else, so a trigger may call it.
  */
-extern IsShape *is_version_shape(Oid relid, TupleDesc desc,
-								 const AttrNumber *attnums, int n);
+extern IsShape *is_version_shape(Relation rel, const AttrNumber *attnums, int n);
 
 /*
  * Does what composite types are made of have a say in it?  Then the shape is

@@ -15,6 +15,7 @@
 
 #include "decide.h"
 #include "run_internal.h"
+#include "source.h"
 #include "staged.h"
 #include "txn.h"
 
@@ -153,6 +154,8 @@ read_chunk(IsRun *run, const IsSyncState *now)
 
 	chunk->context = context;
 	run->chunk = chunk;
+	if (run->sync->capture != IS_CAPTURE_KEY)
+		run->source_owner = is_source_resolve(run->sync)->owner;
 	read_keys(run, chunk, run->chunk_rows);
 	chunk->rows = palloc0(Max(chunk->n, 1) * sizeof(IsRow));
 	chunk->memory = palloc0(Max(chunk->n, 1) * sizeof(IsMemory));

@@ -76,6 +76,7 @@ struct IsRun
 	bool		look_at_all;	/* it has changes without a key, or of rows that
 								 * are to be found again */
 	bool		truncated;		/* the source was truncated */
+	Oid			source_owner;	/* whose versions of rows are taken */
 	Oid			astray_from;	/* rows were read from another one than this */
 	int64		run_id;
 	TimestampTz run_started_at;

@@ -19,6 +19,12 @@
 bool
 is_run_is_version(const IsRun *run, const IsChange *change)
 {
+	/*
+	 * Anybody can put a capture trigger of this source on a table of theirs.
+	 * Such a change does as one without a version.
+	 */
+	if (change->version != NULL && change->version->shape->owner != run->source_owner)
+		return false;
 	return run->sync->capture != IS_CAPTURE_KEY &&
 		(change->version != NULL || change->op == IS_OP_DELETE ||
 		 (change->tag != NULL && change->tag[0] != '\0'));

@@ -446,4 +446,24 @@ subtest 'what cannot be' => sub {
 	wait_until(sub { events_of('refused') eq '1 shown 2' }, 'and nothing is lost');
 };
 
+subtest 'whose versions' => sub {
+	# Anybody can name this source in a trigger on a table of theirs.
+	sql('CREATE TABLE guarded (id int PRIMARY KEY, email text, status text)');
+	create_sync('guarded', 'guarded');
+	my $source_id = sql(q{SELECT source_id FROM iterable.sync WHERE name = 'guarded'});
+	sql(qq{
+		CREATE ROLE stranger;
+		CREATE SCHEMA strange AUTHORIZATION stranger;
+		SET ROLE stranger;
+		CREATE TABLE strange.forged (id int PRIMARY KEY, email text, status text);
+		CREATE TRIGGER forge AFTER INSERT OR UPDATE ON strange.forged FOR EACH ROW
+			EXECUTE FUNCTION iterable_capture('$source_id', '{id}', '*', '*');
+		INSERT INTO strange.forged VALUES (1, 'u1\@example.com', 'forged'), (2, 'u2\@example.com', 'forged');
+		RESET ROLE;
+		INSERT INTO guarded VALUES (1, 'u1\@example.com', 'true');
+		UPDATE strange.forged SET status = 'forged again'});
+	synced($node, 'guarded', 'a table of others names the source in a trigger');
+	is(events_of('guarded'), '1 true 1', 'nothing of its rows is sent');
+};
+
 done_testing();
