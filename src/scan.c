@@ -376,7 +376,7 @@ is_scan_free(IsScan *scan)
 	MemoryContextDelete(scan->context);
 }
 
-static void
+static bool
 load_definition(IsScan *scan, const IsScanRequest *request)
 {
 	MemoryContext old;
@@ -386,6 +386,11 @@ load_definition(IsScan *scan, const IsScanRequest *request)
 	MemoryContextReset(scan->sync_context);
 	old = MemoryContextSwitchTo(scan->sync_context);
 	scan->sync = is_catalog_get_sync_by_id(scan->sync_id);
+	if (scan->sync == NULL)
+	{
+		MemoryContextSwitchTo(old);
+		return false;			/* dropped just now */
+	}
 	connection = is_connection_describe(scan->sync->connection, scan->sync->owner);
 	scan->update_only = connection->update_only;
 	scan->narrowed = *scan->sync;
@@ -403,6 +408,7 @@ load_definition(IsScan *scan, const IsScanRequest *request)
 		IS_MAX_BATCH_ROWS;
 	scan->scan_id = request->scan_id;
 	MemoryContextSwitchTo(old);
+	return true;
 }
 
 /* Have the syncs's changes up to this snapshot their verdicts? */
@@ -580,9 +586,9 @@ do_step(IsScan *scan)
 	else if (request->phase == IS_SCAN_WAITING ? !is_scan_passed(state, request->fence) :
 			 is_scan_must_wait(scan, state))
 		return IS_SCAN_WAIT;
-	if (scan->renderer == NULL || scan->sync->version != state->version ||
-		scan->scan_id != request->scan_id)
-		load_definition(scan, request);
+	if ((scan->renderer == NULL || scan->sync->version != state->version ||
+		 scan->scan_id != request->scan_id) && !load_definition(scan, request))
+		return IS_SCAN_DONE;
 
 	if (!is_render_is_captured(scan->renderer) && request->phase != IS_SCAN_WAITING)
 		return is_scan_pass_step(scan, state, request);
