@@ -190,15 +190,30 @@ load_request(int32 sync_id)
 	return request;
 }
 
-/* Is it still asked for?  Then it stays so until we have written it down. */
+/* The state first, as all do that write both. */
+#define LOCK_REQUEST(wait) \
+	"SELECT FROM iterable.sync_state t JOIN iterable.sync_scan s " \
+	"ON s.sync_id OPERATOR(pg_catalog.=) t.sync_id " \
+	"WHERE t.sync_id OPERATOR(pg_catalog.=) $1 AND s.scan_id OPERATOR(pg_catalog.=) $2 " \
+	"FOR KEY SHARE OF t " wait "FOR UPDATE OF s " wait
+
 bool
 is_scan_lock_request(const IsScan *scan, const IsScanRequest *request)
 {
-	static IsQuery query = IS_QUERY(
-		"SELECT FROM iterable.sync_scan WHERE sync_id OPERATOR(pg_catalog.=) $1 "
-		"AND scan_id OPERATOR(pg_catalog.=) $2 FOR UPDATE",
-		2, INT4OID, INT8OID
-	);
+	static IsQuery query = IS_QUERY(LOCK_REQUEST(""), 2, INT4OID, INT8OID);
+	Datum		values[2] = {Int32GetDatum(scan->sync_id), Int64GetDatum(request->scan_id)};
+
+	return run(&query, values, NULL) == 1;
+}
+
+/*
+ * The same without waiting.  Who drops a sync has these rows locked and asks
+ * for a lock on the source, on which we have one after reading it.
+ */
+static bool
+try_lock_request(const IsScan *scan, const IsScanRequest *request)
+{
+	static IsQuery query = IS_QUERY(LOCK_REQUEST("SKIP LOCKED "), 2, INT4OID, INT8OID);
 	Datum		values[2] = {Int32GetDatum(scan->sync_id), Int64GetDatum(request->scan_id)};
 
 	return run(&query, values, NULL) == 1;
@@ -601,9 +616,10 @@ do_step(IsScan *scan)
 
 	if (request->phase == IS_SCAN_WAITING)
 	{
-		if (is_scan_lock_request(scan, request))
-			is_scan_save_phase(scan, request->reading ? IS_SCAN_READING : IS_SCAN_CHECKING,
-							   request->reading ? is_source_estimate(scan->sync) : -1);
+		if (!try_lock_request(scan, request))
+			return IS_SCAN_WAIT;
+		is_scan_save_phase(scan, request->reading ? IS_SCAN_READING : IS_SCAN_CHECKING,
+						   request->reading ? is_source_estimate(scan->sync) : -1);
 		scan->renderer = NULL;
 		return IS_SCAN_MORE;
 	}
@@ -616,8 +632,8 @@ do_step(IsScan *scan)
 	if (OidIsValid(state->source_relid) &&
 		!is_render_kept_to(scan->renderer, state->source_relid))
 		return IS_SCAN_WAIT;
-	if (!is_scan_lock_request(scan, request))
-		return IS_SCAN_MORE;
+	if (!try_lock_request(scan, request))
+		return IS_SCAN_WAIT;
 	is_scan_note_success(scan, request);
 	if (last != NULL)
 	{

@@ -191,7 +191,7 @@ is_state_load(int32 sync_id, bool for_update)
 		STATE_QUERY "WHERE t.sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID
 	);
 	static IsQuery locking = IS_QUERY(
-		STATE_QUERY "WHERE t.sync_id OPERATOR(pg_catalog.=) $1 FOR UPDATE OF t",
+		STATE_QUERY "WHERE t.sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE OF t",
 		1, INT4OID
 	);
 	MemoryContext context = CurrentMemoryContext;

@@ -12,7 +12,7 @@ use lib $FindBin::Bin;
 use IterableSync::Test;
 
 my $emulator = start_emulator(usersRate => 0);
-my $node = start_cluster('busy', conf => "fsync = off\n");
+my $node = start_cluster('busy', conf => "fsync = off\ndeadlock_timeout = 10ms\n");
 
 create_connection($node, 'prod', $emulator, users_rate => 1000);
 $node->safe_psql('postgres', q{
@@ -96,6 +96,17 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_trigger WHERE tgname ~
 patiently("SELECT iterable_drop_sync('$_')") foreach qw(items2 items3);
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_trigger WHERE tgname ~ 'iterable_(capture|truncate)'}),
 	'0', 'and go with the last sync');
+
+# A sync is dropped while a scan notes what is there.
+foreach my $round (1 .. 40)
+{
+	patiently(q{
+		SELECT iterable_create_sync('short', 'prod', 'item', 'user', 'id', 'email');
+		SELECT iterable_enable_sync('short', 'updates_only')});
+	select(undef, undef, undef, $round % 8 / 100);
+	patiently(q{SELECT iterable_drop_sync('short')});
+}
+log_lacks($node, 'deadlock detected', 'nobody has met a scan in a deadlock');
 log_lacks($node, 'not written before commit', 'nothing was left in a buffer');
 
 done_testing();
