@@ -175,6 +175,22 @@ cmp_ok(progress('s', 'rows_seen'), '>=', $seen, 'from where it was');
 synced($node, 's', 'and comes to its end', 0);
 equal('s', 'with all rows');
 
+# What iterable.progress says while one row in three is sent at the limit
+sql(q{UPDATE s SET email = 'nowhere' WHERE id = 1});
+synced($node, 's', 'a row fails', 1);
+sql(q{ALTER TABLE s DISABLE TRIGGER USER; UPDATE s SET plan = 'unseen' WHERE id % 3 = 0; DELETE FROM s WHERE id = 2;
+	SELECT iterable_enable_sync('s')});
+wait_until(sub { (progress('s', 'to_send') || 0) >= 3000 }, 'a scan is held back by the limit');
+is(progress('s', 'rows_seen = to_send + unchanged + failed, to_send * 3 BETWEEN rows_seen - 10 AND rows_seen, failed, skipped, vanished'),
+	't|t|1|0|0', 'each row that was seen is counted as what it is');
+is(progress('s', q{estimated_end - started_at BETWEEN (now() - started_at) AND (now() - started_at) * 4, rows_estimated - 30000 BETWEEN -100 AND 100}),
+	't|t', 'the rest is thought to take as long as it has so far');
+cmp_ok(progress('s', q{to_send}), '<', 10000, 'it has not come to its end');
+synced($node, 's', 'then it does', 1);
+is(sql(q{SELECT count(*) FILTER (WHERE state = 'vanished') FROM iterable.delivery WHERE sync = 's'}), '1', 'and has found what is gone');
+sql(q{UPDATE s SET email = 's1@example.com' WHERE id = 1});
+synced($node, 's', 'the row that failed is mended');
+
 # The scan's process is killed alone: another one goes on.
 sql(q{SELECT iterable_backfill('s', force => true)});
 wait_until(sub { progress('s', 'rows_seen') > 0 }, 'a forced backfill is under way');
