@@ -32,6 +32,7 @@ CREATE TABLE iterable.sync (
 	dry_run boolean NOT NULL,
 	capture text NOT NULL CHECK (capture IN ('key', 'row')),
 	versions boolean NOT NULL CHECK (capture = 'row' OR NOT versions),
+	track boolean NOT NULL CHECK (track OR mode = 'upsert'),
 	enabled boolean NOT NULL DEFAULT false,
 	version integer NOT NULL DEFAULT 1,
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.now()
@@ -50,6 +51,7 @@ COMMENT ON COLUMN iterable.sync.create_new_fields IS 'may Iterable create fields
 COMMENT ON COLUMN iterable.sync.dry_run IS 'everything is done but the requests';
 COMMENT ON COLUMN iterable.sync.capture IS 'what is sent of a changed row: key, the row as it is then; row, every version as it was committed';
 COMMENT ON COLUMN iterable.sync.versions IS 'each version is an event of its own';
+COMMENT ON COLUMN iterable.sync.track IS 'what was accepted of each row is remembered';
 COMMENT ON COLUMN iterable.sync.version IS 'goes up with every change of the sync or its mappings; a worker rebuilds its plan when it differs';
 
 CREATE TABLE iterable.mapping (

@@ -114,8 +114,7 @@ put_triggers(void *arg)
 {
 	IsSync	   *sync = arg;
 
-	is_source_check(is_source_resolve(sync)->relid, sync->source.key_columns,
-					sync->schedule);
+	is_source_check(is_source_resolve(sync)->relid, sync);
 	is_source_watch_put(sync);
 }
 

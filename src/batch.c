@@ -383,7 +383,7 @@ is_batch_settle_all(IsBatch *batch, IsFate fate, const char *class,
  */
 
 void
-is_batch_record(IsBatch *batch, int32 sync_id)
+is_batch_record(IsBatch *batch, const IsSync *sync)
 {
 	IsResult   *results = palloc(Max(batch->nrows, 1) * sizeof(IsResult));
 	int			n = 0;
@@ -446,7 +446,7 @@ is_batch_record(IsBatch *batch, int32 sync_id)
 		}
 	}
 	if (n > 0)
-		is_delivery_record(sync_id, results, n);
+		is_delivery_record(sync, results, n);
 	pfree(results);
 }
 

@@ -130,7 +130,7 @@ extern void is_batch_settle_all(IsBatch *batch, IsFate fate, const char *class,
 								const char *code, const char *message);
 
 /* Write down the fates that are not recorded yet. */
-extern void is_batch_record(IsBatch *batch, int32 sync_id);
+extern void is_batch_record(IsBatch *batch, const IsSync *sync);
 
 /*
  * Claims of a sync: keys and users of complete batches whose verdicts are not

@@ -33,7 +33,7 @@ static const char *const new_fields_names[] = {"project", "always", "never"};
 	"s.source_id, c.schema_name, c.table_name, c.key_columns, s.object, " \
 	"s.mode, s.schedule, s.time_zone, s.match_field, s.filter, " \
 	"s.prefer_user_id, s.merge_nested_objects, s.create_new_fields, s.dry_run, " \
-	"s.capture, s.versions, s.enabled, s.version, " \
+	"s.capture, s.versions, s.track, s.enabled, s.version, " \
 	"EXISTS (SELECT FROM iterable.sync_state t " \
 	"WHERE t.sync_id OPERATOR(pg_catalog.=) s.sync_id) " \
 	"FROM iterable.sync s JOIN iterable.source c " \
@@ -213,9 +213,10 @@ load_sync(const char *condition, Oid type, Datum arg)
 		sync->capture = is_catalog_parse_capture(SPI_getvalue(tuple, desc, 20));
 		if (DatumGetBool(SPI_getbinval(tuple, desc, 21, &isnull)))
 			sync->capture = IS_CAPTURE_VERSIONS;
-		sync->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 22, &isnull));
-		sync->version = DatumGetInt32(SPI_getbinval(tuple, desc, 23, &isnull));
-		sync->has_state = DatumGetBool(SPI_getbinval(tuple, desc, 24, &isnull));
+		sync->track = DatumGetBool(SPI_getbinval(tuple, desc, 22, &isnull));
+		sync->enabled = DatumGetBool(SPI_getbinval(tuple, desc, 23, &isnull));
+		sync->version = DatumGetInt32(SPI_getbinval(tuple, desc, 24, &isnull));
+		sync->has_state = DatumGetBool(SPI_getbinval(tuple, desc, 25, &isnull));
 		sync->mappings = load_mappings(sync->sync_id, context);
 	}
 	SPI_finish();

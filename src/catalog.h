@@ -82,6 +82,7 @@ typedef struct IsSync
 	IsNewFields new_fields;
 	bool		dry_run;
 	IsCapture	capture;
+	bool		track;			/* remember what was accepted */
 	bool		enabled;
 	int32		version;
 	bool		has_state;		/* was ever enabled here */

@@ -142,6 +142,8 @@ is_config_note_rows(const IsSync *sync)
 {
 	IsUserContext save;
 
+	if (!sync->track)
+		return;
 	is_catalog_become_owner(&save);
 	is_scan_request(sync->sync_id, IS_SCAN_NOTE, NULL, false,
 					"rows that are there already are noted, not sent");
@@ -293,7 +295,7 @@ iterable_enable_sync(PG_FUNCTION_ARGS)
 	/* Everything that creating has checked may have changed since. */
 	connection = is_connection_describe(sync->connection, sync->owner);
 	relation = is_source_resolve(sync);
-	is_source_check(relation->relid, sync->source.key_columns, sync->schedule);
+	is_source_check(relation->relid, sync);
 	is_render_destroy(is_render_create(sync, connection->project_type));
 	if (first || apply == IS_APPLY_BACKFILL)
 		warn(sync, relation, apply);

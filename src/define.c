@@ -53,6 +53,7 @@ enum
 	ARG_DRY_RUN,
 	ARG_CAPTURE,
 	ARG_VERSIONS,
+	ARG_TRACK,
 	ARG_APPLY
 };
 
@@ -242,6 +243,7 @@ take_arguments(FunctionCallInfo fcinfo, IsSync *sync, bool required)
 		sync->new_fields = is_catalog_parse_new_fields(text);
 	take_bool(fcinfo, ARG_DRY_RUN, "dry_run", required, &sync->dry_run);
 	take_capture(fcinfo, sync, required);
+	take_bool(fcinfo, ARG_TRACK, "track", required, &sync->track);
 }
 
 /* ----------------------------------------------------------------
@@ -292,6 +294,17 @@ check_capture(const IsSync *sync, Oid relid)
 				 errhint("Use capture => 'key'.")));
 }
 
+/* Without memory every change is sent. */
+static void
+check_track(const IsSync *sync)
+{
+	if (!sync->track && sync->mode != IS_MODE_UPSERT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("track => false needs mode upsert"),
+				 errdetail("Modes insert and update rest on what was accepted before.")));
+}
+
 /*
  * Check what depends on the source or the connection, and give the filter the
  * form in which it is kept.
@@ -303,7 +316,7 @@ check_definition(IsSync *sync, Oid relid)
 														sync->owner)->project_type;
 
 	check_flags(sync, project_type);
-	is_source_check(relid, sync->source.key_columns, sync->schedule);
+	is_source_check(relid, sync);
 	check_capture(sync, relid);
 	if (sync->match_field)
 		is_render_check_type(get_atttype(relid, is_source_column(relid, sync->match_field)),
@@ -325,13 +338,13 @@ check_definition(IsSync *sync, Oid relid)
 
 #define COMMON_TYPES \
 	NAMEOID, INT4OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, NAMEOID, TEXTOID, \
-	BOOLOID, BOOLOID, TEXTOID, BOOLOID, TEXTOID, BOOLOID
-#define COMMON_COUNT 14
+	BOOLOID, BOOLOID, TEXTOID, BOOLOID, TEXTOID, BOOLOID, BOOLOID
+#define COMMON_COUNT 15
 #define COMMON_COLUMNS \
 	"connection, source_id, object, mode, schedule, time_zone, match_field, " \
 	"filter, prefer_user_id, merge_nested_objects, create_new_fields, dry_run, " \
-	"capture, versions"
-#define COMMON_PARAMETERS "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14"
+	"capture, versions, track"
+#define COMMON_PARAMETERS "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15"
 
 static Datum
 name_datum(const char *name)
@@ -363,6 +376,7 @@ common_values(const IsSync *sync, Datum *values, char *nulls)
 	values[11] = BoolGetDatum(sync->dry_run);
 	values[12] = CStringGetTextDatum(is_catalog_capture_name(sync->capture));
 	values[13] = BoolGetDatum(sync->capture == IS_CAPTURE_VERSIONS);
+	values[14] = BoolGetDatum(sync->track);
 }
 
 static void
@@ -378,7 +392,7 @@ insert_sync(const IsSync *sync)
 {
 	static IsQuery query =
 		IS_QUERY("INSERT INTO iterable.sync (" COMMON_COLUMNS ", name, owner) "
-				 "VALUES (" COMMON_PARAMETERS ", $15, $16) "
+				 "VALUES (" COMMON_PARAMETERS ", $16, $17) "
 				 "ON CONFLICT (name) DO NOTHING",
 				 COMMON_COUNT + 2, COMMON_TYPES, TEXTOID, REGROLEOID);
 	Datum		values[COMMON_COUNT + 2];
@@ -398,7 +412,7 @@ update_sync(const IsSync *sync)
 	static IsQuery query =
 		IS_QUERY("UPDATE iterable.sync SET (" COMMON_COLUMNS ", version) = "
 				 "(" COMMON_PARAMETERS ", version OPERATOR(pg_catalog.+) 1) "
-				 "WHERE sync_id OPERATOR(pg_catalog.=) $15",
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $16",
 				 COMMON_COUNT + 1, COMMON_TYPES, INT4OID);
 	Datum		values[COMMON_COUNT + 1];
 	char		nulls[COMMON_COUNT + 1];
@@ -419,7 +433,7 @@ update_sync(const IsSync *sync)
  *		object text, unique_field text, match_field text, mode text,
  *		schedule text, filter text, time_zone text, prefer_user_id boolean,
  *		merge_nested_objects boolean, create_new_fields text,
- *		dry_run boolean, capture text, versions boolean) returns void
+ *		dry_run boolean, capture text, versions boolean, track boolean) returns void
  */
 Datum
 iterable_create_sync(PG_FUNCTION_ARGS)
@@ -439,6 +453,7 @@ iterable_create_sync(PG_FUNCTION_ARGS)
 	take_arguments(fcinfo, &sync, true);
 	is_schedule_check(sync.schedule, sync.time_zone);
 	is_follow_check(&sync);
+	check_track(&sync);
 	check_definition(&sync, relid);
 
 	sync.source.source_id = get_source(relid, sync.source.key_columns);
@@ -497,18 +512,25 @@ concerns_rows(const IsSync *old, const IsSync *new)
 }
 
 static void
-forget_rows(const IsSync *sync)
+forget_deliveries(const IsSync *sync)
 {
-	static IsQuery forget[] = {
+	static IsQuery query =
 		IS_QUERY("DELETE FROM iterable.sync_delivery "
-				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
-		IS_QUERY("DELETE FROM iterable.sync_failure "
-				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID),
-	};
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID);
 	Datum		arg = Int32GetDatum(sync->sync_id);
 
-	for (int i = 0; i < (int) lengthof(forget); i++)
-		is_config_write(&forget[i], &arg, NULL);
+	is_config_write(&query, &arg, NULL);
+}
+
+static void
+forget_failures(const IsSync *sync)
+{
+	static IsQuery query =
+		IS_QUERY("DELETE FROM iterable.sync_failure "
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1", 1, INT4OID);
+	Datum		arg = Int32GetDatum(sync->sync_id);
+
+	is_config_write(&query, &arg, NULL);
 }
 
 /* What follows for a sync that was enabled before from a change that is written. */
@@ -518,6 +540,7 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 	bool		moved = old->source.source_id != sync->source.source_id;
 	bool		restart = moved || is_another(old, sync);
 	bool		here = is_config_enabled_here(old);
+	bool		tracked = old->track != sync->track;
 
 	/* as a run will find it: is anything missing, or does it not fit? */
 	if (sync->enabled || here)
@@ -539,12 +562,18 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
 	else if (restart)
 		is_config_forget_state(sync);
 
-	/* after the state, as who records what was learnt has that locked first */
+	/*
+	 * After the state, as who records what was learnt has that locked first.
+	 * Also when a sync begins to remember: a run of before may have recorded
+	 * some.
+	 */
+	if (is_another(old, sync) || tracked)
+		forget_deliveries(sync);
 	if (is_another(old, sync))
-		forget_rows(sync);
+		forget_failures(sync);
 	if (here && apply == IS_APPLY_BACKFILL)
 		is_config_start_backfill(sync, NULL, false);
-	else if (here && restart)
+	else if (here && (restart || tracked))
 		is_config_note_rows(sync);
 }
 
@@ -553,7 +582,8 @@ follow_change(const IsSync *old, IsSync *sync, IsApply apply)
  *		object text, unique_field text, match_field text, mode text,
  *		schedule text, filter text, time_zone text, prefer_user_id boolean,
  *		merge_nested_objects boolean, create_new_fields text,
- *		dry_run boolean, capture text, versions boolean, apply text) returns void
+ *		dry_run boolean, capture text, versions boolean, track boolean,
+ *		apply text) returns void
  */
 Datum
 iterable_update_sync(PG_FUNCTION_ARGS)
@@ -566,10 +596,11 @@ iterable_update_sync(PG_FUNCTION_ARGS)
 	take_arguments(fcinfo, &sync, false);
 	is_schedule_check(sync.schedule, sync.time_zone);
 	is_follow_check(&sync);
+	check_track(&sync);
 	for (int i = ARG_CONNECTION; i < ARG_APPLY; i++)
 	{
 		/* the source may be gone while these are changed */
-		if (i == ARG_SCHEDULE || i == ARG_TIME_ZONE || i == ARG_DRY_RUN)
+		if (i == ARG_SCHEDULE || i == ARG_TIME_ZONE || i == ARG_DRY_RUN || i == ARG_TRACK)
 			continue;
 		if (!PG_ARGISNULL(i))
 		{
@@ -581,8 +612,9 @@ iterable_update_sync(PG_FUNCTION_ARGS)
 			break;
 		}
 	}
-	if (!PG_ARGISNULL(ARG_SCHEDULE) && PG_ARGISNULL(ARG_SOURCE))
-		is_source_check_schedule(&sync);
+	if ((!PG_ARGISNULL(ARG_SCHEDULE) || !PG_ARGISNULL(ARG_TRACK)) &&
+		PG_ARGISNULL(ARG_SOURCE))
+		is_source_check_compared(&sync);
 	if (old->has_state && concerns_rows(old, &sync))
 		is_config_require_apply(apply,
 								"The sync was enabled before: rows may have been sent as it was.");
@@ -662,6 +694,7 @@ iterable_copy_sync(PG_FUNCTION_ARGS)
 	take_text(fcinfo, 2, "connection", false, &sync.connection);
 	check_name(sync.name);
 	is_follow_check(&sync);
+	check_track(&sync);
 	check_definition(&sync, relid);
 	sync.source.source_id = get_source(relid, sync.source.key_columns);
 	insert_sync(&sync);

@@ -105,7 +105,7 @@ has_failures(int32 sync_id)
 	"LATERAL (SELECT " columns " " BY_KEY(table, key_expression) ") AS m"
 
 void
-is_delivery_recall(int32 sync_id, const char **keys, const char **tags, int n,
+is_delivery_recall(const IsSync *sync, const char **keys, const char **tags, int n,
 				   IsMemory *memory)
 {
 	static IsQuery deliveries = IS_QUERY(
@@ -125,12 +125,12 @@ is_delivery_recall(int32 sync_id, const char **keys, const char **tags, int n,
 	memset(memory, 0, n * sizeof(IsMemory));
 	for (int i = 0; i < n; i++)
 		elems[i] = CStringGetTextDatum(keys[i]);
-	values[0] = Int32GetDatum(sync_id);
+	values[0] = Int32GetDatum(sync->sync_id);
 	values[1] = text_array(elems, NULL, n);
 	values[2] = optional_text_array(tags, n);
 
 	SPI_connect();
-	found = is_query_run(&deliveries, values, NULL);
+	found = sync->track ? is_query_run(&deliveries, values, NULL) : 0;
 	for (uint64 row = 0; row < found; row++)
 	{
 		IsMemory   *m = &memory[DatumGetInt64(is_query_value(row, 1, &isnull)) - 1];
@@ -140,7 +140,7 @@ is_delivery_recall(int32 sync_id, const char **keys, const char **tags, int n,
 		m->hash_known = !isnull;
 		m->identified = DatumGetBool(is_query_value(row, 4, &isnull));
 	}
-	found = has_failures(sync_id) ? is_query_run(&failures, values, NULL) : 0;
+	found = has_failures(sync->sync_id) ? is_query_run(&failures, values, NULL) : 0;
 	for (uint64 row = 0; row < found; row++)
 	{
 		IsMemory   *m = &memory[DatumGetInt64(is_query_value(row, 1, &isnull)) - 1];
@@ -495,8 +495,9 @@ keys_datum(const Keys *keys)
 }
 
 void
-is_delivery_record(int32 sync_id, const IsResult *results, int n)
+is_delivery_record(const IsSync *sync, const IsResult *results, int n)
 {
+	int32		sync_id = sync->sync_id;
 	Keys		vanished = no_keys(n);
 	Keys		left = no_keys(n);
 	Keys		cleared = no_keys(n);
@@ -504,7 +505,8 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 	Keys		asked = no_keys(n);
 
 	SPI_connect();
-	remember(sync_id, results, n);
+	if (sync->track)
+		remember(sync_id, results, n);
 	for (int i = 0; i < n; i++)
 	{
 		const IsRow *row = results[i].row;
@@ -512,7 +514,7 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 		switch (results[i].fate)
 		{
 			case IS_FATE_ACCEPTED:
-				if (row->retried && is_own_event(row))
+				if (sync->track && row->retried && is_own_event(row))
 					remember_late(sync_id, row);
 				break;
 			case IS_FATE_UNCHANGED:
@@ -550,13 +552,13 @@ is_delivery_record(int32 sync_id, const IsResult *results, int n)
 		}
 		add_key(&cleared, row->key, is_settled(&results[i]) ? NULL : tag_of(row));
 	}
-	if (vanished.n > 0)
+	if (sync->track && vanished.n > 0)
 		mark_gone(sync_id, keys_datum(&vanished), IS_DELIVERY_VANISHED);
-	if (left.n > 0)
+	if (sync->track && left.n > 0)
 		mark_gone(sync_id, keys_datum(&left), IS_DELIVERY_LEFT);
-	if (unsure.n > 0)
+	if (sync->track && unsure.n > 0)
 		forget_payloads(sync_id, keys_datum(&unsure), false);
-	if (asked.n > 0)
+	if (sync->track && asked.n > 0)
 		forget_payloads(sync_id, keys_datum(&asked), true);
 	if (cleared.n > 0)
 		clear_failures(sync_id, keys_datum(&cleared),

@@ -50,11 +50,12 @@ typedef struct IsMemory
 #define IS_CLASS_NULL_KEY "null_key"
 
 /*
- * Fill memory[] for these keys.  tags[i]: only a failure of the version that has
+ * Fill memory[] for these keys; of a sync without track only what failed is
+ * known.  tags[i]: only a failure of the version that has
  * this tag counts; it, or tags, may be NULL.
  */
-extern void is_delivery_recall(int32 sync_id, const char **keys, const char **tags,
-							   int n, IsMemory *memory);
+extern void is_delivery_recall(const IsSync *sync, const char **keys,
+							   const char **tags, int n, IsMemory *memory);
 
 /*
  * The versions that these keys have failed with, kept until they are sent: NULL
@@ -96,10 +97,10 @@ typedef struct IsResult
 } IsResult;
 
 /*
- * Write down what was learnt of these rows.  Fates that change nothing are
- * passed over.
+ * Write down what was learnt of these rows, of a sync without track only what
+ * concerns failures.  Fates that change nothing are passed over.
  */
-extern void is_delivery_record(int32 sync_id, const IsResult *results, int n);
+extern void is_delivery_record(const IsSync *sync, const IsResult *results, int n);
 
 /* What Iterable has of the rows of these keys (List of char *) is not known. */
 extern void is_delivery_forget_payloads(int32 sync_id, const List *keys);

@@ -197,7 +197,7 @@ explain_rows(void *arg, const char **keys, int n, IsRow *rows)
 	IsUserContext save;
 
 	is_catalog_become_owner(&save);
-	is_delivery_recall(explanation->sync->sync_id, keys, NULL, n, memory);
+	is_delivery_recall(explanation->sync, keys, NULL, n, memory);
 	is_catalog_restore_user(&save);
 
 	/* what was noted and not sent is what a backfill is for */

@@ -41,8 +41,6 @@ is_forget_main(Datum arg)
 {
 	dsm_segment *segment;
 	Request    *request;
-	IsRow		row = {0};
-	IsResult	result = {.row = &row, .fate = IS_FATE_UNSURE};
 
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -59,8 +57,7 @@ is_forget_main(Datum arg)
 	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
 
 	is_txn_begin();
-	row.key = request->key;
-	is_delivery_record(request->sync_id, &result, 1);
+	is_delivery_forget_payloads(request->sync_id, list_make1(request->key));
 	is_txn_commit();
 	request->done = true;
 	proc_exit(0);

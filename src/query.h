@@ -13,7 +13,7 @@
 
 #include "executor/spi.h"
 
-#define IS_QUERY_MAX_ARGS 16
+#define IS_QUERY_MAX_ARGS 20
 
 typedef struct IsQuery
 {

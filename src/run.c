@@ -76,7 +76,7 @@ is_run_load_definition(IsRun *run)
 	run->project_type = run->connection->project_type;
 	run->renderer = is_render_create(run->sync, run->project_type);
 	if (!is_render_is_captured(run->renderer))
-		is_source_check_schedule(run->sync);
+		is_source_check_compared(run->sync);
 	MemoryContextSwitchTo(old);
 }
 

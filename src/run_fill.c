@@ -168,7 +168,7 @@ read_chunk(IsRun *run, const IsSyncState *now)
 		else
 			is_staged_take(run->sync_id, run->sync->version, chunk->keys, chunk->n,
 						   chunk->rows);
-		is_delivery_recall(run->sync_id, chunk->keys, chunk->tags, chunk->n,
+		is_delivery_recall(run->sync, chunk->keys, chunk->tags, chunk->n,
 						   chunk->memory);
 
 		/* as the one that is watched now, which may be another since */
@@ -190,7 +190,7 @@ recall_again(IsRun *run)
 {
 	IsChunk    *chunk = run->chunk;
 
-	is_delivery_recall(run->sync_id, chunk->keys + chunk->next,
+	is_delivery_recall(run->sync, chunk->keys + chunk->next,
 					   chunk->tags ? chunk->tags + chunk->next : NULL,
 					   chunk->n - chunk->next, chunk->memory + chunk->next);
 	chunk->recall = false;

@@ -72,7 +72,7 @@ is_run_record(IsRun *run, IsBatch *batch)
 	/* Dropped meanwhile: the verdicts are nobody's. */
 	is_run_check_state(run, is_state_load(run->sync_id, true));
 
-	is_batch_record(batch, run->sync_id);
+	is_batch_record(batch, run->sync);
 	is_state_count(run->run_id, &batch->counts);
 	memset(&batch->counts, 0, sizeof(batch->counts));
 

@@ -532,7 +532,7 @@ read_rows(IsScan *scan, const IsScanRequest *request, IsScanProgress *progress)
 		progress->seen = n;
 		return keys[n - 1];
 	}
-	is_delivery_recall(scan->sync_id, keys, NULL, n, memory);
+	is_delivery_recall(scan->sync, keys, NULL, n, memory);
 	for (int i = 0; i < n; i++)
 		take_row(scan, request, &rows[i], &memory[i], progress);
 	return keys[n - 1];

@@ -145,7 +145,7 @@ take_rows(void *arg, const char **keys, int n, IsRow *rows)
 		return true;
 	}
 	is_catalog_become_owner(&save);
-	is_delivery_recall(scan->sync_id, keys, NULL, n, memory);
+	is_delivery_recall(scan->sync, keys, NULL, n, memory);
 	is_catalog_restore_user(&save);
 	for (int i = 0; i < n; i++)
 		is_staged_store(scan->store, scan->store_desc, &rows[i],
@@ -215,7 +215,7 @@ record_nulls(const IsScan *scan, const IsScanRequest *request)
 	{
 		result.message = psprintf(INT64_FORMAT " rows have a NULL in the unique field",
 								  scan->nulls);
-		is_delivery_record(scan->sync_id, &result, 1);
+		is_delivery_record(scan->sync, &result, 1);
 	}
 	else if (request->condition == NULL)
 	{

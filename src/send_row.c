@@ -167,7 +167,7 @@ read_row(IsSending *sending, const char *key, bool resumed, IsRow *row, IsFate *
 	is_render_rows(renderer, &key, 1, row);
 	row->capture = sending->sync->capture;
 	is_catalog_become_owner(&save);
-	is_delivery_recall(sending->sync->sync_id, &key, NULL, 1, &memory);
+	is_delivery_recall(sending->sync, &key, NULL, 1, &memory);
 	is_catalog_restore_user(&save);
 
 	if (!is_render_updates_users(sending->sync))
@@ -241,7 +241,7 @@ send_key(IsSending *sending, const char *key, bool resumed)
 		sending->verdict = verdict_of_fate(&sending->batch->rows[0],
 										   decision != IS_DECISION_NOTE);
 	is_catalog_become_owner(&save);
-	is_batch_record(sending->batch, sync->sync_id);
+	is_batch_record(sending->batch, sync);
 	is_catalog_restore_user(&save);
 }
 

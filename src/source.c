@@ -475,13 +475,22 @@ check_unique(Relation rel, const List *key_columns, const AttrNumber *attnos)
 }
 
 static void
-report_continuous(const char *name)
+check_compared(const IsSync *sync, const char *name)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("\"%s\" cannot be synced continuously", name),
-			 errdetail("Changes of views, materialized views and foreign tables cannot be captured: each run compares all rows with what was sent."),
-			 errhint("Use a schedule with times, such as '15 minutes' or '@daily', 'after' and the name of another sync, or 'manual'.")));
+	static const char detail[] =
+		"Changes of views, materialized views and foreign tables cannot be captured: each run compares all rows with what was sent.";
+
+	if (is_schedule_continuous(sync->schedule))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" cannot be synced continuously", name),
+				 errdetail("%s", detail),
+				 errhint("Use a schedule with times, such as '15 minutes' or '@daily', 'after' and the name of another sync, or 'manual'.")));
+	if (!sync->track)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" cannot be synced with track => false", name),
+				 errdetail("%s", detail)));
 }
 
 bool
@@ -494,15 +503,15 @@ is_source_may_be_captured(const IsSync *sync)
 }
 
 void
-is_source_check_schedule(const IsSync *sync)
+is_source_check_compared(const IsSync *sync)
 {
-	if (is_schedule_continuous(sync->schedule) && !is_source_may_be_captured(sync))
-		report_continuous(psprintf("%s.%s", sync->source.schema_name,
-								   sync->source.table_name));
+	if (!is_source_may_be_captured(sync))
+		check_compared(sync, psprintf("%s.%s", sync->source.schema_name,
+									  sync->source.table_name));
 }
 
 void
-is_source_check(Oid relid, const List *key_columns, const char *schedule)
+is_source_check(Oid relid, const IsSync *sync)
 {
 	Relation	rel;
 	AttrNumber *attnos;
@@ -520,11 +529,11 @@ is_source_check(Oid relid, const List *key_columns, const char *schedule)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("relation with OID %u does not exist", relid)));
 	check_kind(rel);
-	attnos = check_key(rel, key_columns);
+	attnos = check_key(rel, sync->source.key_columns);
 	if (is_captured(rel->rd_rel->relkind))
-		check_unique(rel, key_columns, attnos);
-	else if (is_schedule_continuous(schedule))
-		report_continuous(display_name(rel));
+		check_unique(rel, sync->source.key_columns, attnos);
+	else
+		check_compared(sync, display_name(rel));
 
 	/*
 	 * Let go of the lock: to drop a trigger takes a stronger one, and two

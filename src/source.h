@@ -53,19 +53,18 @@ extern IsRelation *is_source_resolve(const IsSync *sync);
  * what is captured: 42P10 no valid, non-partial unique index on exactly these
  * columns, or a column that may be NULL (hint: what to create).  Of what is
  * not, that is views, materialized views and foreign tables: 22023 the
- * schedule is continuous.
+ * schedule is continuous, or the sync remembers nothing.
  */
-extern void is_source_check(Oid relid, const List *key_columns,
-							const char *schedule);
+extern void is_source_check(Oid relid, const IsSync *sync);
 
 /* Is the source of a sync captured, as it is now, or not there at all? */
 extern bool is_source_may_be_captured(const IsSync *sync);
 
 /*
- * The last of these for the source as it is now, if it is there; what is
- * asked of a sync whose schedule changes, and of one that runs.
+ * The last two of these for the source as it is now, if it is there; what is
+ * asked of a sync that changes, and of one that runs.
  */
-extern void is_source_check_schedule(const IsSync *sync);
+extern void is_source_check_compared(const IsSync *sync);
 
 /*
  * Number of a column of a relation; error 42703 (hint: the closest) if it has

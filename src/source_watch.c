@@ -348,7 +348,7 @@ put_as_owner(const IsSync *sync, const IsRelation *relation)
 	IsUserContext save;
 
 	is_catalog_become(&save, relation->owner);
-	is_source_check(relation->relid, sync->source.key_columns, sync->schedule);
+	is_source_check(relation->relid, sync);
 	is_source_put_triggers(sync);
 	is_catalog_restore_user(&save);
 }
@@ -402,7 +402,7 @@ is_source_watch_look(const IsSync *sync)
 	 */
 	if (!relation->captured)
 	{
-		is_source_check_schedule(sync);
+		is_source_check_compared(sync);
 		is = take_picture(sync, relation->relid);
 		replaced = was && was->relid != is->relid;
 		if (was == NULL || replaced)

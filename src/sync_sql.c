@@ -79,6 +79,8 @@ append_sync(StringInfo sql, const IsSync *sync, const char *schema)
 		append_argument(sql, "capture", is_catalog_capture_name(sync->capture));
 	if (sync->capture == IS_CAPTURE_VERSIONS)
 		appendStringInfoString(sql, ",\n\tversions => true");
+	if (!sync->track)
+		appendStringInfoString(sql, ",\n\ttrack => false");
 	appendStringInfoString(sql, ");\n");
 }
 

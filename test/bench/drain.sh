@@ -72,7 +72,15 @@ for object in user event; do
 		query "VACUUM ANALYZE t"
 		drain "$object" "${object}_again" "$million"
 
+		# and once more, remembering nothing
 		disable drain
+		query "SELECT iterable_update_sync('drain', track => false)" >/dev/null
+		query "UPDATE t SET plan = 'y'"
+		query "VACUUM ANALYZE t"
+		drain "$object" "${object}_untracked" "$million"
+
+		disable drain
+		query "SELECT iterable_update_sync('drain', track => true)" >/dev/null
 		cat >"$work/insert.pgbench" <<SQL
 INSERT INTO t SELECT i, 'customer' || i || '@example.com', 'First', 'Surname', '12 Long Street', now(), now(),
 	12.34, 1, true, 'free', 'DE' FROM nextval('ids') i;
@@ -85,6 +93,7 @@ SQL
 	done
 	line "$object: $million keys of one transaction" "${object}_bulk" "$million"
 	line "$object: the same rows changed, $million keys of one UPDATE" "${object}_again" "$million"
+	line "$object: the same with track => false" "${object}_untracked" "$million"
 	line "$object: $single transactions of one row" "${object}_single" "$single"
 done
 out

@@ -73,6 +73,11 @@ SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.visit', 'e
 SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.visit', 'event', 'id', time_zone => 'Europe/Bern')$$);
 SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.visit', 'event', 'id', time_zone => NULL)$$);
 SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.visit', 'event', 'id', dry_run => NULL)$$);
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.visit', 'event', 'id', track => NULL)$$);
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.visit', 'event', 'id', mode => 'insert', track => false)$$);
+CREATE VIEW def.visits AS SELECT * FROM def.visit;
+SELECT def.fails($$SELECT iterable_create_sync('n', 'def_email', 'def.visits', 'event', 'id', schedule => 'manual', track => false)$$);
+DROP VIEW def.visits;
 SELECT def.fails($$SELECT iterable_create_connection('n', 'us', 'email', api_key => 'test', update_only => NULL, base_url => 'ftp://x')$$) LIMIT 1;
 SELECT def.fails($$CREATE SERVER n FOREIGN DATA WRAPPER iterable OPTIONS (data_center 'us', project_type 'email', update_only 'perhaps')$$);
 \t off
@@ -136,6 +141,7 @@ SELECT def.fails($$SELECT iterable_update_sync('def', source => 'def.visit', uni
 SELECT def.fails($$SELECT iterable_update_sync('def', object => 'event', apply => 'updates_only')$$);
 SELECT def.fails($$SELECT iterable_update_sync('def', unique_field => 'plan_code', apply => 'updates_only')$$) LIMIT 1;
 SELECT def.fails($$SELECT iterable_update_sync('def', schedule => 'sometimes')$$) LIMIT 1;
+SELECT def.fails($$SELECT iterable_update_sync('def', track => false, mode => 'insert', apply => 'updates_only')$$);
 -- no rows are concerned
 SELECT iterable_update_sync('def', schedule => 'manual', time_zone => 'Europe/Berlin', dry_run => true);
 SELECT def.fails($$SELECT iterable_update_sync('def', dry_run => false)$$) LIMIT 1;
@@ -250,6 +256,11 @@ SELECT def.fails($$SELECT iterable_add_mapping('def status', 'id', expression =>
 SELECT def.fails($$SELECT iterable_update_sync('def status', mode => 'update', apply => 'updates_only')$$);
 SELECT def.fails($$SELECT iterable_update_sync('def status', object => 'user', apply => 'updates_only')$$);
 SELECT def.fails($$SELECT iterable_update_sync('def status', source => 'def.status_view', schedule => 'manual', apply => 'updates_only')$$);
+
+SELECT iterable_update_sync('def status', track => false);
+SELECT right(iterable_sync_sql('def status'), 400) ~ 'track => false';
+SELECT def.fails($$SELECT iterable_update_sync('def status', source => 'def.status_view', capture => 'key', schedule => 'manual', apply => 'updates_only')$$);
+SELECT iterable_update_sync('def status', track => true);
 
 -- versions goes with capture
 SELECT iterable_update_sync('def status', capture => 'key');

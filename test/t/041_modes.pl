@@ -239,6 +239,31 @@ is( events_of('ep'),
 	'1 same 2, 2 same 3, 3 same 2',
 	'upsert: a rebuilt table makes no event again');
 
+#
+# Without memory
+#
+create_sync('um', 'user', 'upsert');
+sql(q{SELECT iterable_update_sync('um', track => false)});
+is(sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'um'}), '0', 'without memory: what was sent is forgotten');
+change('um', q{UPDATE um SET plan = 'second' WHERE id = 2});
+is(users_of('um'), '1 first 1, 2 second 2, 3 first 1', 'without memory: a change is sent');
+change('um', q{BEGIN; UPDATE um SET plan = 'x' WHERE id = 2; UPDATE um SET plan = 'second' WHERE id = 2; COMMIT});
+is(users_of('um'), '1 first 1, 2 second 3, 3 first 1', 'without memory: and sent again, although it is the same');
+change('um', q{INSERT INTO um VALUES (4, 'no address', 'fourth')}, 1);
+is(sql(q{SELECT key FROM iterable.failure WHERE sync = 'um'}), '4', 'without memory: failures are kept');
+change('um', q{UPDATE um SET email = 'um4@example.com' WHERE id = 4});
+is(users_of('um'), '1 first 1, 2 second 3, 3 first 1, 4 fourth 1', 'without memory: until the row is mended');
+sql(q{SELECT iterable_backfill('um')});
+synced($node, 'um', 'without memory: a backfill');
+is(users_of('um'), '1 first 2, 2 second 4, 3 first 2, 4 fourth 2', 'without memory: sends all rows');
+change('um', q{DELETE FROM um WHERE id = 4});
+is(sql(q{SELECT count(*) FROM iterable.delivery WHERE sync = 'um'}), '0', 'without memory: nothing is kept');
+sql(q{SELECT iterable_update_sync('um', track => true)});
+change('um', q{UPDATE um SET plan = 'third'});
+sql(q{SELECT iterable_backfill('um')});
+synced($node, 'um', 'with memory again: a backfill');
+is(users_of('um'), '1 third 3, 2 third 5, 3 third 3, 4 fourth 2', 'with memory again: sends what differs');
+
 my %ids;
 $ids{ $_->{id} }++ foreach $emulator->events;
 is((grep { $_ > 1 } values %ids), 0, 'no id is there twice');
