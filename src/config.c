@@ -107,7 +107,7 @@ is_config_lock_sync(const char *name, const char *function)
 {
 	static IsQuery query =
 		IS_QUERY("SELECT FROM iterable.sync "
-				 "WHERE sync_id OPERATOR(pg_catalog.=) $1 FOR UPDATE", 1, INT4OID);
+				 "WHERE sync_id OPERATOR(pg_catalog.=) $1 FOR NO KEY UPDATE", 1, INT4OID);
 
 	is_config_check_writable(function);
 

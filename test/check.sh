@@ -55,7 +55,7 @@ tier_isolation()
 # One line of totals from TAP::Harness; the harness counts every assertion.
 run_tap()
 {
-	local jobs=${ITERABLE_SYNC_JOBS:-2}
+	local jobs=${ITERABLE_SYNC_JOBS:-4}
 
 	# what a test that dies leaves in its TMPDIR goes with the rest
 	as_postgres mkdir -p "$work/tap/log" "$work/tmp"

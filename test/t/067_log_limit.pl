@@ -129,15 +129,27 @@ sql(q{SELECT iterable_disable_sync('state');
 wait_until(sub { $emulator->stats->{inFlight} == 0 }, 'the request is given up');
 
 # with a part of a forced backfill in the log, beyond the window that is open
-my $before_forced = last_request();
-$emulator->script({ path => '/api/users/', action => 'hang' });
-sql(q{ALTER SERVER slow OPTIONS (SET users_rate '1'); SELECT iterable_backfill('forced', force => true)});
-wait_until(sub { sql(q{SELECT count(*) FROM iterable.progress WHERE sync = 'forced'}) eq '0' }, 'a forced backfill is all in the log');
-sql(q{SELECT iterable_disable_sync('forced')});
-$emulator->release;
-wait_until(sub { $emulator->stats->{inFlight} == 0 }, 'and its request is broken off');
-cmp_ok(sql(q{SELECT sum(n) FROM iterable.change g, iterable.sync s JOIN iterable.sync_state t USING (sync_id)
-	WHERE s.name = 'forced' AND g.sync_id = s.sync_id AND NOT pg_visible_in_snapshot(g.xid, t.window_end)}), '>', 100, 'a part of it is in no window yet');
+my $before_forced;
+my $outside;
+sql(q{ALTER SERVER slow OPTIONS (SET users_rate '1')});
+foreach my $try (1 .. 10)
+{
+	$before_forced = last_request();
+	$emulator->script({ path => '/api/users/', action => 'hang' });
+	sql(q{SELECT iterable_backfill('forced', force => true)});
+	wait_until(sub { sql(q{SELECT count(*) FROM iterable.progress WHERE sync = 'forced'}) eq '0' }, 'a forced backfill is all in the log');
+	sql(q{SELECT iterable_disable_sync('forced')});
+	$emulator->release;
+	wait_until(sub { $emulator->stats->{inFlight} == 0 }, 'and its request is broken off');
+	$outside = sql(q{SELECT coalesce(sum(n), 0) FROM iterable.change g, iterable.sync s JOIN iterable.sync_state t USING (sync_id)
+		WHERE s.name = 'forced' AND g.sync_id = s.sync_id AND NOT pg_visible_in_snapshot(g.xid, t.window_end)});
+	last if $outside > 100;
+
+	# the worker came late, and took all of it into its window: again
+	sql(q{SELECT iterable_enable_sync('forced')});
+	synced($node, 'forced', 'a forced backfill is sent');
+}
+cmp_ok($outside, '>', 100, 'a part of it is in no window yet');
 
 sql(q{SELECT iterable_disable_sync('adding');
 	UPDATE adding SET n = 1 WHERE id = 1; INSERT INTO adding VALUES (11, 'adding11@example.com', 0)});
