@@ -94,7 +94,7 @@ run_on_chosen(FunctionCallInfo fcinfo, IsQuery *query, const char *function)
 {
 	char	   *name = is_config_arg(fcinfo, 0, "sync", true);
 	Datum		values[5] = {0};
-	char		nulls[5] = "     ";
+	char		nulls[6] = "     ";
 	int32		sync_id;
 
 	is_config_check_writable(function);
