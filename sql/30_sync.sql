@@ -94,6 +94,7 @@ CREATE TABLE iterable.sync_state (
 	run_requested boolean NOT NULL DEFAULT false,
 	last_run_at timestamptz,
 	finished_at timestamptz,
+	noted pg_snapshot,
 	paused_reason text,
 	failing_since timestamptz,
 	last_error text,
@@ -106,6 +107,7 @@ COMMENT ON COLUMN iterable.sync_state."position" IS 'every change visible in thi
 COMMENT ON COLUMN iterable.sync_state.window_end IS 'set while a window is open: what is visible here and not in position is being sent';
 COMMENT ON COLUMN iterable.sync_state.window_seq IS 'with window_offset: keys of the window up to here are done';
 COMMENT ON COLUMN iterable.sync_state.window_ahead IS 'stretches done beyond it, four numbers each: from seq, from offset (exclusive), to seq, to offset (inclusive)';
+COMMENT ON COLUMN iterable.sync_state.noted IS 'when the rows that were there had all been noted: what commits later is compared with the notes, too';
 COMMENT ON COLUMN iterable.sync_state.last_run_at IS 'from which the schedule counts: when the last run began that the schedule or a person asked for, or when a sync was enabled or given its schedule that waits for the times of it';
 COMMENT ON COLUMN iterable.sync_state.finished_at IS 'when a run last had nothing left to do, also if it had nothing to do at all; syncs that are after this one look at it';
 

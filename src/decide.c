@@ -71,8 +71,13 @@ is_decide(const IsSync *sync, const IsRow *row, const IsMemory *memory,
 		return IS_DECISION_NOTE;
 	}
 
-	/* What was captured is sent, be it that the note has it already. */
-	if (memory->state == IS_DELIVERY_NOTED && !circumstances->compared)
+	/*
+	 * What was captured is sent, unless it is known that the row was noted
+	 * before and is now, deleted and inserted say, as it was then.
+	 */
+	if (memory->state == IS_DELIVERY_NOTED && !circumstances->compared &&
+		!(circumstances->noted && !unsure && row->found && row->version == NULL &&
+		  memory->hash_known && memory->hash == row->hash))
 	{
 		unnoted = *memory;
 		unnoted.state = 0;

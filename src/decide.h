@@ -31,6 +31,7 @@ typedef struct IsCircumstances
 	bool		updated;		/* the trigger saw an UPDATE */
 	bool		forced;			/* to be sent even if Iterable has it */
 	bool		compared;		/* not captured, but found by comparing */
+	bool		noted;			/* captured after all rows had been noted */
 } IsCircumstances;
 
 /*

@@ -67,6 +67,8 @@ add_op(IsChunkChange *change, char op)
 		change->forced = true;
 	if (op != IS_OP_COMPARED)
 		change->captured = true;
+	if (op == IS_OP_RETRY)
+		change->asked = true;
 }
 
 /*
@@ -239,6 +241,7 @@ fill_from_chunk(IsRun *run)
 			.updated = chunk->changes[i].updated,
 			.forced = chunk->changes[i].forced,
 			.compared = !chunk->changes[i].captured,
+			.noted = run->state->noted && !chunk->changes[i].asked,
 		};
 		bool		taken = is_batch_taken(batch, run->claims, row);
 

@@ -31,6 +31,8 @@ typedef struct IsChunkChange
 	bool		updated;		/* the trigger saw an UPDATE */
 	bool		forced;			/* to be sent even if Iterable has it */
 	bool		captured;		/* it was not only found by comparing */
+	bool		asked;			/* it is to be sent though it was noted, or tried
+								 * again */
 	bool		deleted;		/* there is nothing to be sent */
 	const char *tag;			/* of the version that failed and is tried again */
 	const IsVersion *version;	/* the row as it was committed; NULL: as it is */

@@ -89,6 +89,8 @@ request_scan(int32 sync_id, IsScanKind kind, const char *condition, bool force,
 	values[6] = BoolGetDatum(checking);
 	values[7] = CStringGetTextDatum(reason);
 	(void) run(&query, values, condition ? NULL : "   n    ");
+	if (kind == IS_SCAN_NOTE)
+		is_state_set_noted(sync_id, NULL);
 	is_state_break_pass(sync_id);
 }
 
@@ -585,6 +587,21 @@ check_deliveries(IsScan *scan, const IsScanRequest *request, IsScanProgress *pro
 	return key_array[n - 1];
 }
 
+/*
+ * What commits from now on was changed after its row was noted, or is new.  The
+ * position moves on, if nothing was captured meanwhile, so that this counts at
+ * once.
+ */
+static void
+end_noting(const IsScan *scan, const IsSyncState *state)
+{
+	char	   *snapshot = is_change_log_snapshot();
+
+	is_state_set_noted(scan->sync_id, snapshot);
+	if (is_scan_passed(state, snapshot))
+		is_state_pass(scan->sync_id, state->position, snapshot);
+}
+
 /* In a transaction; what is written is one short part of it at its end. */
 static IsScanStep
 do_step(IsScan *scan)
@@ -653,6 +670,8 @@ do_step(IsScan *scan)
 		scan->renderer = NULL;
 		return IS_SCAN_MORE;
 	}
+	if (request->kind == IS_SCAN_NOTE)
+		end_noting(scan, state);
 	is_scan_finish(scan);
 	return IS_SCAN_DONE;
 }

@@ -61,7 +61,11 @@ is_state_identity(void)
 	"    pg_catalog.length('" IS_SCHEDULE_AFTER "') OPERATOR(pg_catalog.+) 1)), " \
 	"(SELECT w.relid FROM iterable.source_state w " \
 	"  WHERE w.source_id OPERATOR(pg_catalog.=) s.source_id)" \
-	", c.retry_at " \
+	", c.retry_at, " \
+	"COALESCE(pg_catalog.pg_snapshot_xmax(t.\"position\") OPERATOR(pg_catalog.>=) " \
+	"  pg_catalog.pg_snapshot_xmax(t.noted) " \
+	"  AND NOT EXISTS (SELECT FROM pg_catalog.pg_snapshot_xip(t.\"position\") AS x (xid) " \
+	"    WHERE pg_catalog.pg_visible_in_snapshot(x.xid, t.noted)), false) " \
 	"FROM iterable.sync_state t JOIN iterable.sync s " \
 	"ON s.sync_id OPERATOR(pg_catalog.=) t.sync_id " \
 	"LEFT JOIN LATERAL (SELECT n.scan_id, n.kind, n.retry_at FROM iterable.sync_scan n " \
@@ -159,6 +163,7 @@ get_state(uint64 i, MemoryContext context)
 	state->after_finished_at = get_time(i, 24, DT_NOBEGIN);
 	state->source_relid = get_oid(i, 25);
 	state->scan_retry_at = get_time(i, 26, DT_NOBEGIN);
+	state->noted = get_bool(i, 27);
 	return state;
 }
 
@@ -439,6 +444,21 @@ is_state_pass(int32 sync_id, const char *from, const char *to)
 	};
 
 	run_update(&query, values, NULL);
+}
+
+void
+is_state_set_noted(int32 sync_id, const char *snapshot)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_state SET noted = $2::pg_catalog.pg_snapshot "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1",
+		2, INT4OID, TEXTOID
+	);
+	Datum		values[2] = {
+		Int32GetDatum(sync_id), snapshot ? CStringGetTextDatum(snapshot) : (Datum) 0
+	};
+
+	run_update(&query, values, snapshot ? NULL : " n");
 }
 
 void

@@ -58,6 +58,8 @@ typedef struct IsSyncState
 	bool		scanning_all;	/* … or one that compares all rows */
 	int64		scan_id;		/* the one that is next or under way … */
 	TimestampTz scan_retry_at;	/* … but not before; DT_NOBEGIN: at once */
+	bool		noted;			/* what is captured beyond the position was changed
+								 * after the rows that were there had been noted */
 	bool		run_requested;
 	TimestampTz last_run_at;	/* from which the schedule counts; DT_NOBEGIN: never ran */
 	TimestampTz after_finished_at;	/* the sync that it is after; DT_NOBEGIN: never, or none */
@@ -150,6 +152,9 @@ extern void is_state_close_window(int32 sync_id);
  * position on, if it still is the first.
  */
 extern void is_state_pass(int32 sync_id, const char *from, const char *to);
+
+/* All rows had been noted in this snapshot; NULL: they have not. */
+extern void is_state_set_noted(int32 sync_id, const char *snapshot);
 
 /*
  * The sync is at this position from now on, with no window open; it is another

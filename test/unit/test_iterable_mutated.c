@@ -215,8 +215,8 @@ faults(void **state)
 		}
 	}
 	/* or nothing was tested */
-	assert_in_range(accepted, 50000, 500000);
-	assert_in_range(rejected, 50000, 500000);
+	assert_true(accepted >= 50000);
+	assert_true(rejected >= 50000);
 }
 
 int
