@@ -158,8 +158,9 @@ equal('k', 'so that Iterable has the rest', 'k1234@example.com');
 
 # At the limit of requests a change that is made meanwhile overtakes it.
 create_sync('s', 30000, 'slow');
+sql(q{ALTER SERVER slow OPTIONS (SET users_rate '1')});
 sql(q{SELECT iterable_enable_sync('s', 'backfill')});
-wait_until(sub { progress('s', 'to_send') > 5000 }, 'a slow backfill is under way');
+wait_until(sub { progress('s', 'to_send') > 2000 }, 'a slow backfill is under way');
 is(sql(q{SELECT backfilling FROM iterable.sync_status WHERE sync = 's'}), 't', 'which the status shows');
 is(progress('s', 'phase, rows_estimated'), 'reading|30000', 'and iterable.progress');
 sql(q{UPDATE s SET plan = 'live' WHERE id = 29999});
@@ -172,6 +173,7 @@ $node->stop('immediate');
 $node->start;
 wait_until(sub { my $now = progress('s', 'rows_seen'); $now ne '' && $now > $seen }, 'it goes on after a crash');
 cmp_ok(progress('s', 'rows_seen'), '>=', $seen, 'from where it was');
+sql(q{ALTER SERVER slow OPTIONS (SET users_rate '2')});
 synced($node, 's', 'and comes to its end', 0);
 equal('s', 'with all rows');
 
