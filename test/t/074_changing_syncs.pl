@@ -34,7 +34,7 @@ UPDATE item SET a = a + 1, b = b + 1, a_in = pg_current_xact_id(), b_in = pg_cur
 });
 my $output = '';
 my $writers = IPC::Run::start(
-	[ 'pgbench', '-n', '-c', '3', '-T', '600', '-f', "$dir/write.sql",
+	[ 'pgbench', '-n', '-c', '3', '-T', '600', '-R', '400', '-f', "$dir/write.sql",
 		'-h', $node->host, '-p', $node->port, 'postgres' ],
 	'>', \$output, '2>&1');
 wait_until(sub { $node->safe_psql('postgres', 'SELECT count(*) > 100 FROM item WHERE a > 0') eq 't' }, 'there are writers');
@@ -75,7 +75,7 @@ foreach my $round (1 .. 3)
 sleep(1);
 patiently(q{SELECT iterable_enable_sync('items2')});
 sleep(1);
-$writers->signal('INT');
+$writers->signal('TERM');
 $writers->finish;
 unlike($output, qr/ERROR|aborted/, 'no writer has failed');
 synced($node, $_, "$_: all is sent") foreach qw(items2 items3);
