@@ -72,6 +72,12 @@ int8_array(Datum *elems, bool *nulls, int n)
 	"FROM iterable." table " WHERE sync_id OPERATOR(pg_catalog.=) $1 " \
 	"AND key OPERATOR(pg_catalog.=) " key_expression " LIMIT 1"
 
+/*
+ * A scan notes rows while a run records others, or the same: in one order, so
+ * that they never wait for each other in a circle.
+ */
+#define IN_ORDER "ORDER BY u.key COLLATE pg_catalog.\"C\" "
+
 /* The rows of the keys in the array $2, for UPDATE and DELETE. */
 #define OF_KEYS(table) \
 	"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT t.at " \
@@ -233,7 +239,7 @@ remember(int32 sync_id, const IsResult *results, int n)
 		"SELECT $1, u.key, u.identifier, u.hash, u.state, pg_catalog.now() "
 		"FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), "
 		"pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (key, identifier, hash, state) "
-		"ON CONFLICT (sync_id, key) DO UPDATE SET identifier = EXCLUDED.identifier, "
+		IN_ORDER "ON CONFLICT (sync_id, key) DO UPDATE SET identifier = EXCLUDED.identifier, "
 		"payload_hash = EXCLUDED.payload_hash, state = EXCLUDED.state, at = EXCLUDED.at",
 		5, INT4OID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, CHARARRAYOID
 	);
@@ -589,7 +595,7 @@ is_delivery_note(int32 sync_id, Datum *keys, Datum *hashes, bool *no_hash, int n
 		"INSERT INTO iterable.sync_delivery (sync_id, key, payload_hash, state, at) "
 		"SELECT $1, u.key, u.hash, 'n', pg_catalog.clock_timestamp() "
 		"FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS u (key, hash) "
-		"ON CONFLICT (sync_id, key) DO NOTHING",
+		IN_ORDER "ON CONFLICT (sync_id, key) DO NOTHING",
 		3, INT4OID, TEXTARRAYOID, INT8ARRAYOID
 	);
 	Datum		values[3] = {
