@@ -384,7 +384,7 @@ ROLLBACK;
 -- disabling keeps the place, enabling goes on from it
 UPDATE iterable.sync_state SET paused_reason = 'test', failing_since = now() WHERE sync_id = (SELECT sync_id FROM iterable.sync WHERE name = 'customers');
 BEGIN;
-SELECT "position" AS old_position FROM iterable.sync_state JOIN iterable.sync s USING (sync_id) WHERE s.name = 'customers' \gset
+SELECT "position" AS old_position FROM iterable.sync_state t JOIN iterable.sync s USING (sync_id) WHERE s.name = 'customers' FOR UPDATE OF t \gset
 SELECT iterable_disable_sync('customers');
 SELECT iterable_disable_sync('customers');
 SELECT enabled, version, has_state FROM shop.config WHERE name = 'customers';

@@ -14,7 +14,7 @@ use IterableSync::Test;
 use Time::HiRes qw(usleep);
 
 my $emulator = start_emulator(usersRate => 0);
-my $node = start_cluster('drop', conf => "iterable_sync.rescan_interval = 1s\ndeadlock_timeout = 100ms\n");
+my $node = start_cluster('drop', conf => "iterable_sync.rescan_interval = 1s\ndeadlock_timeout = 500ms\n");
 
 create_connection($node, 'prod', $emulator, users_rate => 1000);
 $node->safe_psql('postgres', q{
@@ -64,7 +64,7 @@ $session->query_safe('SET client_min_messages = warning');
 $session->query_until(qr/drops/, qq{\\echo drops\nDROP EXTENSION iterable_sync CASCADE;\n});
 $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity
 	WHERE query ~ '^DROP EXTENSION' AND wait_event_type = 'Lock'});
-usleep(300_000);			   # it has looked for a deadlock, and will not again
+usleep(800_000);			   # it has looked for a deadlock, and will not again
 is($writer->query('RELEASE a; COMMIT; SELECT email FROM people WHERE id = 1'), 'three@example.com',
 	'a transaction that has captured commits while the extension is being dropped');
 $session->quit;
