@@ -645,17 +645,10 @@ is_delivery_take_due_failures(int32 sync_id, int max, List **tags)
 	List	   *result = NIL;
 	uint64		n;
 
-	*tags = NIL;
 	SPI_connect();
 	n = is_query_run(&query, values, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(context);
-
-		result = lappend(result, is_query_text(i, 1, context));
-		*tags = lappend(*tags, is_query_text(i, 2, context));
-		MemoryContextSwitchTo(spi);
-	}
+	result = is_query_texts(n, 1, context);
+	*tags = is_query_texts(n, 2, context);
 	SPI_finish();
 	return result;
 }
@@ -695,13 +688,7 @@ is_delivery_walk_keys(int32 sync_id, const char *after, int max, bool seen)
 
 	SPI_connect();
 	n = is_query_run(&queries[has_failures(sync_id)][after != NULL], values, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(context);
-
-		result = lappend(result, is_query_text(i, 1, context));
-		MemoryContextSwitchTo(spi);
-	}
+	result = is_query_texts(n, 1, context);
 	SPI_finish();
 	return result;
 }

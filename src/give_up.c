@@ -119,13 +119,7 @@ forget_asked(const IsSyncState *state)
 
 	SPI_connect();
 	n = is_query_run(&query, values, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(context);
-
-		keys = lappend(keys, is_query_text(i, 1, context));
-		MemoryContextSwitchTo(spi);
-	}
+	keys = is_query_texts(n, 1, context);
 	SPI_finish();
 	is_delivery_forget_payloads(state->sync_id, keys);
 	list_free_deep(keys);

@@ -63,3 +63,18 @@ is_query_text(uint64 i, int column, MemoryContext context)
 
 	return value ? MemoryContextStrdup(context, value) : NULL;
 }
+
+List *
+is_query_texts(uint64 n, int column, MemoryContext context)
+{
+	List	   *result = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		MemoryContext spi = MemoryContextSwitchTo(context);
+
+		result = lappend(result, is_query_text(i, column, context));
+		MemoryContextSwitchTo(spi);
+	}
+	return result;
+}

@@ -43,4 +43,7 @@ extern int	is_query_prefer_index(void);
 extern Datum is_query_value(uint64 i, int column, bool *isnull);
 extern char *is_query_text(uint64 i, int column, MemoryContext context);
 
+/* A result column of n rows, copied to "context": a List of char *. */
+extern List *is_query_texts(uint64 n, int column, MemoryContext context);
+
 #endif							/* IS_QUERY_H */

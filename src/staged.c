@@ -424,13 +424,7 @@ is_staged_missing(int32 sync_id, const List *keys, TimestampTz since)
 	SPI_connect();
 	(void) is_query_run(&forget, values, NULL);
 	n = is_query_run(&stage, values, NULL);
-	for (uint64 i = 0; i < n; i++)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(context);
-
-		result = lappend(result, is_query_text(i, 1, context));
-		MemoryContextSwitchTo(spi);
-	}
+	result = is_query_texts(n, 1, context);
 	SPI_finish();
 	return result;
 }
