@@ -319,10 +319,7 @@ typedef struct Rendering
 	const char *sql;
 	PlannedStmt *plan;
 	ParamListInfo params;
-	MemoryContext try_context;
-	MemoryContext row_context;
-	int			first;			/* rows that are being tried now */
-	int			count;
+	IsTrial		trial;
 	bool		binding;		/* their keys are being turned into values */
 	bool	   *valueless;		/* by row: its key is no value of the type */
 } Rendering;
@@ -357,7 +354,7 @@ find_row(const Rendering *rendering, const char *key, int len)
 	while ((i = rendering->slots[slot & rendering->mask]) >= 0)
 	{
 		if (strcmp(rendering->rows[i].key, key) == 0)
-			return i >= rendering->first && i < rendering->first + rendering->count ?
+			return i >= rendering->trial.first && i < rendering->trial.first + rendering->trial.count ?
 				&rendering->rows[i] : NULL;
 		slot++;
 	}
@@ -369,7 +366,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	Rendering  *rendering = (Rendering *) self;
 	int			nkeys = rendering->relation->nkeys;
-	MemoryContext old = MemoryContextSwitchTo(rendering->row_context);
+	MemoryContext old = MemoryContextSwitchTo(rendering->trial.row_context);
 	IsRow	   *row;
 
 	slot_getallattrs(slot);
@@ -391,7 +388,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	}
 
 	MemoryContextSwitchTo(old);
-	MemoryContextReset(rendering->row_context);
+	MemoryContextReset(rendering->trial.row_context);
 	return true;
 }
 
@@ -439,136 +436,28 @@ static void
 try_rows(void *arg)
 {
 	Rendering  *rendering = arg;
-	const char **keys = palloc_array(const char *, rendering->count);
+	const char **keys = palloc_array(const char *, rendering->trial.count);
 
-	for (int i = 0; i < rendering->count; i++)
-		keys[i] = rendering->rows[rendering->first + i].key;
+	for (int i = 0; i < rendering->trial.count; i++)
+		keys[i] = rendering->rows[rendering->trial.first + i].key;
 	rendering->binding = true;
-	bind_keys(rendering, keys, rendering->count);
+	bind_keys(rendering, keys, rendering->trial.count);
 	rendering->binding = false;
 	is_reading_execute(rendering->plan, rendering->sql, rendering->params,
 					   &rendering->dest);
 }
 
-bool
-is_renderer_blames_sync(const ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_CONNECTION_EXCEPTION:
-		case ERRCODE_INVALID_TRANSACTION_STATE:
-		case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-		case ERRCODE_CONFIG_FILE_ERROR:
-		case ERRCODE_FDW_ERROR:
-		case ERRCODE_INTERNAL_ERROR:
-			return true;
-		default:
-			return error->elevel > ERROR;
-	}
-}
-
-/*
- * SQLSTATE and message, without what was put into the message, which may be
- * data of the row.  The words of RAISE are such as a whole.
- */
-static char *
-describe_error(const ErrorData *error)
-{
-	StringInfoData detail;
-
-	initStringInfo(&detail);
-	appendStringInfoString(&detail, unpack_sql_state(error->sqlerrcode));
-	if (error->message_id == NULL || strcmp(error->message_id, "%s") == 0)
-	{
-		appendStringInfoString(&detail, ": the message may hold data of the row and is not kept");
-		return detail.data;
-	}
-
-	appendStringInfoString(&detail, ": ");
-	for (const char *p = error->message_id; *p != '\0'; p++)
-	{
-		if (*p != '%')
-			appendStringInfoChar(&detail, *p);
-		else if (p[1] == '%')
-			appendStringInfoChar(&detail, *++p);
-		else
-		{
-			/* flags, width, precision and length end with a letter */
-			p++;
-			p += strspn(p, "-+ #0123456789.*$hljztL");
-			appendStringInfoString(&detail, "...");
-			if (*p == '\0')
-				break;
-		}
-	}
-	return detail.data;
-}
-
-void
-is_renderer_report_row(IsRow *row, const ErrorData *error)
-{
-	row->found = true;
-	if (error->sqlerrcode == ERRCODE_UNTRANSLATABLE_CHARACTER ||
-		error->sqlerrcode == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE)
-	{
-		row->problem = "bad_encoding";
-		row->problem_detail = "a value has characters that do not exist in UTF-8";
-		return;
-	}
-	row->problem = "expression";
-	row->problem_detail = describe_error(error);
-}
-
 static void
-report_row_error(Rendering *rendering, const ErrorData *error)
+report_row(void *arg, IsRow *row, const ErrorData *error)
 {
+	Rendering  *rendering = arg;
+
 	/* A text that is no value of the key's type is the key of no row. */
 	if (rendering->binding &&
 		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
-		rendering->valueless[rendering->first] = true;
+		rendering->valueless[row - rendering->rows] = true;
 	else
-		is_renderer_report_row(&rendering->rows[rendering->first], error);
-}
-
-/* Render some of the rows; where that fails, halve them to spare the others. */
-static void
-render_range(Rendering *rendering, int first, int count)
-{
-	MemoryContext old = MemoryContextSwitchTo(rendering->try_context);
-	ErrorData  *error;
-
-	rendering->first = first;
-	rendering->count = count;
-	error = is_reading_try(try_rows, rendering);
-	MemoryContextSwitchTo(old);
-
-	if (error)
-	{
-		if (is_renderer_blames_sync(error))
-			ReThrowError(error);
-		for (int i = first; i < first + count; i++)
-			rendering->rows[i] = (IsRow) {.key = rendering->rows[i].key};
-		if (count == 1)
-		{
-			old = MemoryContextSwitchTo(rendering->writer->result_context);
-			report_row_error(rendering, error);
-			MemoryContextSwitchTo(old);
-		}
-	}
-	MemoryContextReset(rendering->row_context);
-	MemoryContextReset(rendering->try_context);
-
-	if (error && count > 1)
-	{
-		render_range(rendering, first, count / 2);
-		render_range(rendering, first + count / 2, count - count / 2);
-	}
+		is_renderer_report_row(row, error);
 }
 
 static bool
@@ -610,8 +499,8 @@ find_left(Rendering *rendering)
 							   array_types(rendering->relation),
 							   rendering->relation->nkeys);
 	rendering->dest.receiveSlot = receive_presence;
-	rendering->first = 0;
-	rendering->count = rendering->n;
+	rendering->trial.first = 0;
+	rendering->trial.count = rendering->n;
 	bind_keys(rendering, keys, n);
 	is_reading_execute(is_reading_plan(query, sql, NULL), sql, rendering->params,
 					   &rendering->dest);
@@ -639,13 +528,12 @@ render_rows(const IsRelation *relation, void *arg)
 	build_hash(rendering);
 	is_payload_begin(rendering->writer, renderer);
 
-	rendering->try_context = AllocSetContextCreate(CurrentMemoryContext,
-												   "iterable_sync try",
-												   ALLOCSET_DEFAULT_SIZES);
-	rendering->row_context = AllocSetContextCreate(CurrentMemoryContext,
-												   "iterable_sync row",
-												   ALLOCSET_DEFAULT_SIZES);
-	render_range(rendering, 0, rendering->n);
+	rendering->trial.rows = rendering->rows;
+	rendering->trial.try_rows = try_rows;
+	rendering->trial.report_row = report_row;
+	rendering->trial.arg = rendering;
+	rendering->trial.result_context = rendering->writer->result_context;
+	is_renderer_try(&rendering->trial, rendering->n);
 	is_payload_end(rendering->writer);
 	if (renderer->sync->filter)
 		find_left(rendering);
@@ -715,8 +603,8 @@ find_rows(const IsRelation *relation, void *arg)
 		rendering->key_types[i] = relation->keys[i].type;
 	initStringInfo(&rendering->key);
 	build_hash(rendering);
-	rendering->first = 0;
-	rendering->count = rendering->n;
+	rendering->trial.first = 0;
+	rendering->trial.count = rendering->n;
 	try_rows(rendering);
 }
 

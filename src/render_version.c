@@ -40,19 +40,15 @@ typedef struct Rendering
 	IsRow	   *rows;
 	int			n;
 	IsPayloadWriter writer;
-	MemoryContext try_context;
-	MemoryContext row_context;
+	IsTrial		trial;
 
 	/* of one shape */
 	const IsShape *shape;
-	int		   *members;		/* rows that have it */
 	TupleDesc	desc;			/* its columns, what it lacks, and a number */
 	char	   *sql;
 	PlannedStmt *plan;
 	QueryEnvironment *given;
 	EphemeralNamedRelation relation_given;
-	int			first;			/* members that are being tried now */
-	int			count;
 } Rendering;
 
 /* ----------------------------------------------------------------
@@ -185,7 +181,7 @@ static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	Rendering  *rendering = (Rendering *) self;
-	MemoryContext old = MemoryContextSwitchTo(rendering->row_context);
+	MemoryContext old = MemoryContextSwitchTo(rendering->trial.row_context);
 	IsRow	   *row;
 
 	slot_getallattrs(slot);
@@ -195,7 +191,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	is_payload_write(&rendering->writer, row, slot->tts_values + 1,
 					 slot->tts_isnull + 1);
 	MemoryContextSwitchTo(old);
-	MemoryContextReset(rendering->row_context);
+	MemoryContextReset(rendering->trial.row_context);
 	return true;
 }
 
@@ -213,14 +209,15 @@ static void
 try_rows(void *arg)
 {
 	Rendering  *rendering = arg;
+	const IsTrial *trial = &rendering->trial;
 	TupleDesc	desc = rendering->desc;
 	Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
 	Datum	   *values = palloc_array(Datum, desc->natts);
 	bool	   *nulls = palloc_array(bool, desc->natts);
 
-	for (int i = rendering->first; i < rendering->first + rendering->count; i++)
+	for (int i = trial->first; i < trial->first + trial->count; i++)
 	{
-		IsRow	   *row = &rendering->rows[rendering->members[i]];
+		IsRow	   *row = &rendering->rows[trial->members[i]];
 		MinimalTuple minimal = row->version->tuple;
 		HeapTupleData tuple = {
 			.t_len = minimal->t_len + MINIMAL_TUPLE_OFFSET,
@@ -232,7 +229,7 @@ try_rows(void *arg)
 		for (int k = 0; k < desc->natts; k++)
 			if (TupleDescAttr(desc, k)->attisdropped)
 				nulls[k] = true;
-		values[desc->natts - 1] = Int32GetDatum(rendering->members[i]);
+		values[desc->natts - 1] = Int32GetDatum(trial->members[i]);
 		nulls[desc->natts - 1] = false;
 		tuplestore_putvalues(store, desc, values, nulls);
 
@@ -243,53 +240,6 @@ try_rows(void *arg)
 	is_reading_execute_given(rendering->plan, rendering->sql, rendering->given,
 							 &rendering->dest);
 	tuplestore_end(store);
-}
-
-/* As it was before it was rendered. */
-static void
-reset_row(IsRow *row)
-{
-	*row = (IsRow) {
-		.key = row->key,
-		.capture = row->capture,
-		.version = row->version,
-		.retried = row->retried,
-	};
-}
-
-/* Render some of the rows; where that fails, halve them to spare the others. */
-static void
-render_range(Rendering *rendering, int first, int count)
-{
-	MemoryContext old = MemoryContextSwitchTo(rendering->try_context);
-	ErrorData  *error;
-
-	rendering->first = first;
-	rendering->count = count;
-	error = is_reading_try(try_rows, rendering);
-	MemoryContextSwitchTo(old);
-
-	if (error)
-	{
-		if (is_renderer_blames_sync(error))
-			ReThrowError(error);
-		for (int i = first; i < first + count; i++)
-			reset_row(&rendering->rows[rendering->members[i]]);
-		if (count == 1)
-		{
-			old = MemoryContextSwitchTo(rendering->writer.result_context);
-			is_renderer_report_row(&rendering->rows[rendering->members[first]], error);
-			MemoryContextSwitchTo(old);
-		}
-	}
-	MemoryContextReset(rendering->row_context);
-	MemoryContextReset(rendering->try_context);
-
-	if (error && count > 1)
-	{
-		render_range(rendering, first, count / 2);
-		render_range(rendering, first + count / 2, count - count / 2);
-	}
 }
 
 /* ----------------------------------------------------------------
@@ -316,7 +266,7 @@ render_shape(Rendering *rendering, int count)
 	if (error == NULL)
 	{
 		is_payload_begin(&rendering->writer, rendering->renderer);
-		render_range(rendering, 0, count);
+		is_renderer_try(&rendering->trial, count);
 		is_payload_end(&rendering->writer);
 		return;
 	}
@@ -327,7 +277,7 @@ render_shape(Rendering *rendering, int count)
 	is_renderer_fit(rendering->relation, rendering->renderer);
 	for (int i = 0; i < count; i++)
 	{
-		IsRow	   *row = &rendering->rows[rendering->members[i]];
+		IsRow	   *row = &rendering->rows[rendering->trial.members[i]];
 
 		row->found = true;
 		row->problem = "stored_columns";
@@ -343,13 +293,11 @@ render_versions(const IsRelation *relation, void *arg)
 
 	is_renderer_check_versions(relation);
 	rendering->relation = relation;
-	rendering->members = palloc_array(int, rendering->n);
-	rendering->try_context = AllocSetContextCreate(CurrentMemoryContext,
-												   "iterable_sync try",
-												   ALLOCSET_DEFAULT_SIZES);
-	rendering->row_context = AllocSetContextCreate(CurrentMemoryContext,
-												   "iterable_sync row",
-												   ALLOCSET_DEFAULT_SIZES);
+	rendering->trial.members = palloc_array(int, rendering->n);
+	rendering->trial.rows = rendering->rows;
+	rendering->trial.try_rows = try_rows;
+	rendering->trial.arg = rendering;
+	rendering->trial.result_context = rendering->writer.result_context;
 	for (int i = 0; i < rendering->n; i++)
 	{
 		const IsShape *shape = rendering->rows[i].version->shape;
@@ -365,7 +313,7 @@ render_versions(const IsRelation *relation, void *arg)
 											   memcmp(other, shape, shape->size) != 0)))
 				continue;
 			done[k] = true;
-			rendering->members[count++] = k;
+			rendering->trial.members[count++] = k;
 		}
 		rendering->shape = shape;
 		render_shape(rendering, count);
@@ -387,7 +335,7 @@ is_render_versions(IsRenderer *renderer, IsRow *rows, int n)
 	if (n == 0)
 		return;
 	for (int i = 0; i < n; i++)
-		reset_row(&rows[i]);
+		is_renderer_reset_row(&rows[i]);
 
 	/* an error may have left something there */
 	MemoryContextReset(renderer->work_context);

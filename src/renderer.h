@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * renderer.h
- *	  The renderer, for the files that it is made of: render.c, payload.c,
- *	  walk.c, pass.c, fit.c.
+ *	  The renderer, for the files that it is made of: render.c,
+ *	  render_error.c, payload.c, walk.c, pass.c, fit.c.
  *
  * Copyright (c) 2026, the iterable_sync developers
  *-------------------------------------------------------------------------
@@ -49,20 +49,11 @@ extern char *is_renderer_query(const IsRenderer *renderer,
 extern Query *is_renderer_analyze(IsRenderer *renderer, const IsRelation *relation,
 								  const char *sql, const Oid *types, int ntypes);
 
-/*
- * Is an error about the sync as a whole, or about its surroundings, and not
- * about the values of a row?
- */
-extern bool is_renderer_blames_sync(const ErrorData *error);
-
 /* ", column, (expression)" for all that is mapped. */
 extern void is_renderer_append_mapped(StringInfo sql, const IsRenderer *renderer);
 
 /* Lay the payloads out for a query whose first columns are not mapped ones. */
 extern void is_renderer_lay_out(IsRenderer *renderer, const Query *query, int others);
-
-/* The problem of the row that has raised an error, in CurrentMemoryContext. */
-extern void is_renderer_report_row(IsRow *row, const ErrorData *error);
 
 /*
  * May rows be sent as they were committed?  Error 42809 if their changes are
@@ -84,5 +75,46 @@ extern void is_renderer_note(IsRenderer *renderer, const IsRelation *relation);
  * it is.  Errors of what does not fit name the mapping, or the filter.
  */
 extern void is_renderer_fit(const IsRelation *relation, void *renderer);
+
+/* ----------------------------------------------------------------
+ * render_error.c
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Is an error about the sync as a whole, or about its surroundings, and not
+ * about the values of a row?
+ */
+extern bool is_renderer_blames_sync(const ErrorData *error);
+
+/* The problem of the row that has raised an error, in CurrentMemoryContext. */
+extern void is_renderer_report_row(IsRow *row, const ErrorData *error);
+
+/* As it was before it was rendered. */
+extern void is_renderer_reset_row(IsRow *row);
+
+/* Rows that are rendered together, of which each may raise an error. */
+typedef struct IsTrial
+{
+	/* given */
+	IsRow	   *rows;
+	int		   *members;		/* which of them; NULL: from the first on */
+	void		(*try_rows) (void *arg);	/* renders those from "first" on */
+	void		(*report_row) (void *arg, IsRow *row, const ErrorData *error);	/* or NULL */
+	void	   *arg;
+	MemoryContext result_context;	/* of report_row() */
+
+	/* while they are tried */
+	int			first;
+	int			count;
+	MemoryContext try_context;	/* of try_rows() */
+	MemoryContext row_context;	/* for use in it, row by row */
+} IsTrial;
+
+/*
+ * Render so many rows; where that fails, halve them to spare the others.
+ * Raises errors that blame the sync.
+ */
+extern void is_renderer_try(IsTrial *trial, int count);
 
 #endif							/* IS_RENDERER_H */
