@@ -92,9 +92,10 @@ sql(q{
 	BEGIN
 		WHILE log_size() < until LOOP
 			INSERT INTO busy SELECT FROM generate_series(1, 1000);
-			UPDATE state SET n = 7 WHERE id = 8;
+			UPDATE state SET n = n + 1 WHERE id = 8;
 			COMMIT;
 		END LOOP;
+		UPDATE state SET n = 7 WHERE id = 8;
 	END $$});
 
 # Write so many MB to the log; the sync "state" needs all of it.
@@ -262,8 +263,12 @@ wait_until(sub { megabytes() < $limit }, 'it shrinks when they are let go');
 is(lost(), $lost, 'nobody has lost its place for it');
 
 like(sql_error($node, q{ALTER SYSTEM SET iterable_sync.max_change_log_size = '1MB'}), qr/^22023: .*is outside the valid range/, 'the limit has a lower limit');
-# Without a worker it is for who runs a sync.
-my $alone = start_cluster('alone', preload => 0, conf => "iterable_sync.rescan_interval = 1s\niterable_sync.max_change_log_size = ${limit}MB\n");
+
+# ----------------------------------------------------------------
+# Without a worker it is for who runs a sync
+# ----------------------------------------------------------------
+
+my $alone = start_cluster('alone', preload => 0, conf => "iterable_sync.rescan_interval = 1h\niterable_sync.max_change_log_size = ${limit}MB\n");
 create_connection($alone, 'prod', $emulator, users_rate => 1000);
 $alone->safe_psql('postgres', q{
 	CREATE TABLE a (id int PRIMARY KEY, email text, n int);
@@ -277,9 +282,25 @@ $alone->safe_psql('postgres', q{
 	INSERT INTO a VALUES (2, 'lone2@example.com', 0);
 	SELECT iterable.rotate_change_log();
 	INSERT INTO b VALUES ('x');
-	SELECT pg_sleep(1);
-	CALL iterable_run_now('b')});
-like(log_of($alone), qr/sync "a" has lost its place/, 'without a worker iterable_run_now() keeps the limit');
+	SELECT pg_sleep(1)});
+
+my $lost_alone = qr/sync "a" has lost its place/;
+my $keep = q{CALL iterable_run_now('b')};
+$alone->safe_psql('postgres', $keep);
+unlike(log_of($alone), $lost_alone, 'nobody loses its place for a segment that was left less than rescan_interval ago');
+$alone->append_conf('postgresql.conf', 'iterable_sync.rescan_interval = 1s');
+$alone->reload;
+$alone->poll_query_until('postgres', q{SELECT current_setting('iterable_sync.rescan_interval') = '1s'});
+
+my $reader = $alone->background_psql('postgres', on_error_stop => 1);
+$reader->query_safe(q{BEGIN; LOCK TABLE iterable.change_0, iterable.change_1, iterable.change_2, iterable.change_3 IN ACCESS SHARE MODE});
+$alone->safe_psql('postgres', $keep);
+unlike(log_of($alone), $lost_alone, 'nor for one that is in use');
+$reader->query_safe('COMMIT');
+$reader->quit;
+
+$alone->safe_psql('postgres', $keep);
+like(log_of($alone), $lost_alone, 'without a worker iterable_run_now() keeps the limit');
 unlike(log_of($alone), qr/sync "b" has lost its place/, 'for others that keep the log');
 $alone->safe_psql('postgres', q{CALL iterable_run_now('a'); CALL iterable_run_now('b')});
 is(join(' ', map { $_->{dataFields}{n} } grep { $_->{email} =~ /^lone/ } $emulator->users), '0 0', 'they compare when they are run');
