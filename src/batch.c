@@ -165,7 +165,7 @@ envelope_bytes(const IsBatch *batch, int n)
 }
 
 bool
-is_batch_add(IsBatch *batch, const IsRow *row, bool look_up)
+is_batch_add(IsBatch *batch, const IsRow *row, bool look_up, bool failed_before)
 {
 	Claim		claims[MAX_ROW_CLAIMS];
 	int			n = row_claims(batch, row, claims);
@@ -182,6 +182,7 @@ is_batch_add(IsBatch *batch, const IsRow *row, bool look_up)
 	new = append_row(batch, row, true);
 	new->to_send = true;
 	new->look_up = look_up;
+	new->failed_before = failed_before;
 	new->payload_at = batch->payloads.len;
 	appendBinaryStringInfo(&batch->payloads, row->payload, row->payload_len);
 	batch->nsend++;
@@ -224,11 +225,19 @@ is_batch_settle(IsBatch *batch, int i, IsFate fate, const char *class,
 	batch->nsend--;
 }
 
+static bool
+has_fresh_rows(const IsBatch *batch)
+{
+	for (int i = 0; i < batch->nrows; i++)
+		if (batch->rows[i].to_send && !batch->rows[i].failed_before)
+			return true;
+	return false;
+}
+
 bool
 is_batch_build_request(IsBatch *batch)
 {
-	bool		first = true;
-
+	batch->sent_again = !has_fresh_rows(batch);
 	batch->nsent = 0;
 	resetStringInfo(&batch->body);
 	appendStringInfoString(&batch->body, batch->envelope);
@@ -236,13 +245,12 @@ is_batch_build_request(IsBatch *batch)
 	{
 		IsBatchRow *row = &batch->rows[i];
 
-		if (!row->to_send)
+		if (!row->to_send || row->failed_before != batch->sent_again)
 			continue;
 		if (row->look_up)
 			return false;
-		if (!first)
+		if (batch->nsent > 0)
 			appendStringInfoChar(&batch->body, ',');
-		first = false;
 		appendBinaryStringInfo(&batch->body, batch->payloads.data + row->payload_at,
 							   row->row.payload_len);
 		batch->sent[batch->nsent++] = i;

@@ -26,6 +26,7 @@ typedef struct IsBatchRow
 	Size		payload_at;		/* where it starts there */
 	bool		to_send;		/* false: only recorded */
 	bool		look_up;		/* to be sent only if Iterable knows the user */
+	bool		failed_before;	/* as it is now */
 	bool		looking_up;		/* that request is under way */
 	int			lookup_errors;	/* times that it failed */
 	bool		recorded;
@@ -59,12 +60,13 @@ typedef struct IsBatch
 	int			suspects;		/* so many of the first rows to be sent were
 								 * refused together */
 	int			odd_answers;	/* that left it unknown what became of rows */
-	int			parked_alone;	/* rows given up one by one for that, in a row */
+	int			given_up_alone; /* rows that were one by one, in a row */
 	int			server_errors;	/* 5xx; since the first of them … */
 	int64		answered_before;	/* … the run has had answers if more than this */
 	int			lookups;		/* look-ups under way */
 	int		   *sent;			/* indexes of the rows in the request */
 	int			nsent;
+	bool		sent_again;		/* these are rows that have failed before */
 	StringInfoData body;		/* of the request */
 	char	   *request_id;		/* of the answer that was read last, or NULL */
 	IsRunCounts counts;			/* not recorded yet */
@@ -79,7 +81,8 @@ extern void is_batch_free(IsBatch *batch);
  * Add a row that is to be sent (a copy is kept).  False, and nothing is
  * added, if the batch has no room for it: then it is complete.
  */
-extern bool is_batch_add(IsBatch *batch, const IsRow *row, bool look_up);
+extern bool is_batch_add(IsBatch *batch, const IsRow *row, bool look_up,
+						 bool failed_before);
 
 /* Add a row that is only recorded. */
 extern void is_batch_note(IsBatch *batch, const IsRow *row, IsFate fate);
@@ -96,7 +99,8 @@ extern void is_batch_settle(IsBatch *batch, int i, IsFate fate, const char *clas
 
 /*
  * Build the next request from the rows still to be sent.  False if there is
- * none, or look-ups must come first.
+ * none, or look-ups must come first.  What has failed before may do so again:
+ * it goes last, and with nothing else in one request.
  */
 extern bool is_batch_build_request(IsBatch *batch);
 

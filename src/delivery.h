@@ -45,6 +45,14 @@ typedef struct IsMemory
 	bool		retry_due;		/* and it is time to try again */
 } IsMemory;
 
+/* Has the row failed as it is now? */
+static inline bool
+is_delivery_failed_as(const IsMemory *memory, const IsRow *row)
+{
+	return memory->failed && memory->failed_hash_known &&
+		memory->failed_hash == row->hash;
+}
+
 /* The failure of all rows that have no key, and its class. */
 #define IS_NULL_KEY "(null)"
 #define IS_CLASS_NULL_KEY "null_key"

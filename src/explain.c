@@ -129,11 +129,11 @@ put_into_batch(const Explanation *explanation, Line *line, const IsRow *row)
 {
 	if (line->batch && is_batch_taken(line->batch, line->claims, row))
 		finish_batch(line);
-	if (line->batch && is_batch_add(line->batch, row, false))
+	if (line->batch && is_batch_add(line->batch, row, false, false))
 		return;
 	finish_batch(line);
 	begin_batch(explanation, line);
-	(void) is_batch_add(line->batch, row, false);
+	(void) is_batch_add(line->batch, row, false, false);
 }
 
 /* The outcome of a row about which nothing but its fate would be recorded. */

@@ -383,6 +383,8 @@ read_error(IsEndpoint endpoint, int status, const cJSON *json,
 	answer->class = meaning->class;
 	answer->hint = meaning->hint;
 	answer->rate_limited = strcmp(meaning->class, "RateLimitExceeded") == 0;
+	answer->internal_error = meaning->kind == IS_ANSWER_AGAIN &&
+		meaning->verdict == IS_VERDICT_LATER;
 
 	answer->message[0] = '\0';
 	if (strcmp(meaning->class, "RequestFieldsTypesMismatched") == 0)

@@ -135,6 +135,7 @@ typedef struct IsApiAnswer
 {
 	IsAnswerKind kind;
 	bool		rate_limited;	/* it was a 429 */
+	bool		internal_error; /* of Iterable's: an outage, or one row's fault */
 	const char *class;			/* constant: the code's name, or ours for a
 								 * status; NULL when the rows tell */
 	const char *hint;			/* constant: what a person must mend, or NULL */

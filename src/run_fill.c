@@ -259,7 +259,8 @@ fill_from_chunk(IsRun *run)
 									 &circumstances, &fate);
 			if (decision == IS_DECISION_NOTE)
 				is_batch_note(batch, row, fate);
-			else if (!is_batch_add(batch, row, decision == IS_DECISION_SEND_IF_KNOWN))
+			else if (!is_batch_add(batch, row, decision == IS_DECISION_SEND_IF_KNOWN,
+								   is_delivery_failed_as(&chunk->memory[i], row)))
 			{
 				complete_batch(run, chunk->changes[i].before);
 				return true;

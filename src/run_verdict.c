@@ -26,10 +26,10 @@
 
 /*
  * Those that leave out rows, this often for the same rows; then in halves,
- * until so many rows in a row were left out alone: then it is not the rows.
+ * until so many rows in a row were given up alone: then it is not the rows.
  */
 #define MAX_INCOMPLETE_ANSWERS 2
-#define MAX_PARKED_ALONE 5
+#define MAX_GIVEN_UP_ALONE 5
 
 /*
  * A 5xx may be Iterable's outage, or one row's fault.  Halve the request after
@@ -219,7 +219,7 @@ take_incomplete(IsRun *run, IsBatch *batch, const IsApiAnswer *api)
 	else
 	{
 		give_up(run, batch, api->code, message);
-		if (++batch->parked_alone >= MAX_PARKED_ALONE)
+		if (++batch->given_up_alone >= MAX_GIVEN_UP_ALONE)
 			is_batch_settle_all(batch, IS_FATE_REJECTED, "unknown_outcome", api->code, message);
 	}
 }
@@ -235,16 +235,16 @@ settle_per_row(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnsw
 	}
 	batch->suspects = Max(0, batch->suspects - batch->nsent);
 	batch->send_max = Min(batch->send_limit, batch->suspects > 0 ?
-						  (batch->suspects + 1) / 2 : 2 * batch->nsent);
-	batch->parked_alone = 0;
+						  (batch->suspects + 1) / 2 : 4 * batch->nsent);
+	batch->given_up_alone = 0;
 	clear_setbacks(run);
 }
 
 /*
  * None of the rows was applied, and the answer does not say because of which:
  * halve the request until the culprit stands alone.  Then go on with small
- * requests that grow.  So a culprit among many good rows costs twice the
- * logarithm of their number, and one that follows another a single request.
+ * requests that grow.  So a culprit among many good rows costs less than twice
+ * the logarithm of their number, and one that follows another a single request.
  */
 static void
 take_refusal(IsRun *run, IsBatch *batch, const IsApiRow *rows, const IsApiAnswer *api)
@@ -272,6 +272,23 @@ describe_answer(const IsHttpAnswer *answer, const IsApiAnswer *api)
 					answer->request_id[0] ? ")" : "");
 }
 
+/*
+ * Rows that have failed before, and now by an error of Iterable's, wait for
+ * their own sake, each until its time comes again: nothing waits with them.
+ */
+static void
+put_off_again(IsBatch *batch, const IsApiAnswer *api)
+{
+	if (batch->nsent > 1)
+	{
+		batch->send_max = batch->nsent / 2;
+		return;
+	}
+	is_batch_settle_sent(batch, IS_FATE_LATER, api->class, api->code, api->message);
+	if (++batch->given_up_alone >= MAX_GIVEN_UP_ALONE)
+		is_batch_settle_all(batch, IS_FATE_LATER, api->class, api->code, api->message);
+}
+
 /* Nothing was applied, or nobody knows: the same rows again after a pause. */
 static void
 take_failure(IsRun *run, IsBatch *batch, const IsHttpAnswer *answer, const IsApiAnswer *api)
@@ -293,8 +310,12 @@ take_failure(IsRun *run, IsBatch *batch, const IsHttpAnswer *answer, const IsApi
 		return;
 	}
 
-	if (answered && api->kind == IS_ANSWER_AGAIN && answer->status >= 500 &&
-		!api->rate_limited)
+	if (api->internal_error && batch->sent_again)
+	{
+		put_off_again(batch, api);
+		return;
+	}
+	if (api->internal_error)
 	{
 		if (batch->server_errors++ == 0)
 			batch->answered_before = run->answered;
@@ -385,7 +406,7 @@ take_lookup_answer(IsRun *run, IsBatch *batch, int i, IsHttpAnswer *answer)
 	else if (api.kind == IS_ANSWER_REJECTED)
 		is_batch_settle(batch, i, IS_FATE_REJECTED, api.class, api.code, api.message);
 	else if (answer->outcome == IS_HTTP_ANSWERED && !api.rate_limited &&
-			 ++row->lookup_errors >= MAX_LOOKUP_ERRORS)
+			 (row->failed_before || ++row->lookup_errors >= MAX_LOOKUP_ERRORS))
 	{
 		is_batch_settle(batch, i, IS_FATE_LATER,
 						api.kind == IS_ANSWER_UNKNOWN ? "unknown_outcome" : api.class,

@@ -225,7 +225,7 @@ send_key(IsSending *sending, const char *key, bool resumed)
 	if (decision == IS_DECISION_NOTE)
 		is_batch_note(sending->batch, &row, fate);
 	else
-		(void) is_batch_add(sending->batch, &row, decision == IS_DECISION_SEND_IF_KNOWN);
+		(void) is_batch_add(sending->batch, &row, decision == IS_DECISION_SEND_IF_KNOWN, false);
 
 	if (decision != IS_DECISION_NOTE && sync->dry_run)
 	{

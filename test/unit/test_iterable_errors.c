@@ -56,8 +56,12 @@ each_status(void **state)
 
 	read_answer(USERS, NROWS, 429, NULL, 0);
 	assert_true(answer.rate_limited);
+	assert_false(answer.internal_error);
+	read_answer(USERS, NROWS, 408, NULL, 0);
+	assert_false(answer.internal_error);
 	read_answer(USERS, NROWS, 503, NULL, 0);
 	assert_false(answer.rate_limited);
+	assert_true(answer.internal_error);
 	read_answer(USERS, NROWS, 302, NULL, 0);
 	assert_string_equal(answer.message, "redirect refused");
 	assert_non_null(strstr(answer.hint, "base_url"));
