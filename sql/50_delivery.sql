@@ -36,6 +36,7 @@ CREATE TABLE iterable.sync_failure (
 	PRIMARY KEY (sync_id, key, tag)
 );
 CREATE INDEX sync_failure_next ON iterable.sync_failure (sync_id, next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX sync_failure_payload ON iterable.sync_failure (sync_id) WHERE payload IS NOT NULL;
 COMMENT ON TABLE iterable.sync_failure IS 'rows that Iterable refused or that could not be rendered';
 COMMENT ON COLUMN iterable.sync_failure.tag IS 'which version of the row has failed; empty: the row as it was when it was read';
 COMMENT ON COLUMN iterable.sync_failure.version IS 'that version, in the form of src/row_version.h, kept until it is sent; nobody but the worker reads it';

@@ -169,7 +169,7 @@ COMMENT ON COLUMN iterable.failure.attempts IS 'how often it has failed since it
 COMMENT ON COLUMN iterable.failure.next_at IS 'when it is tried again by itself; null: it waits for a change of the row or iterable_retry_failures()';
 
 COMMENT ON COLUMN iterable.failure.request_id IS 'Iterable-Request-Id of the answer, for Iterable''s support; null if the row was not sent or the answer had none';
-COMMENT ON COLUMN iterable.failure.payload IS 'what was sent; null unless iterable_sync.keep_failed_payloads was on';
+COMMENT ON COLUMN iterable.failure.payload IS 'what was sent; null unless iterable_sync.keep_failed_payloads was on, and is';
 
 CREATE VIEW iterable.delivery WITH (security_barrier) AS
 SELECT s.name AS sync, d.key, d.identifier, d.payload_hash,

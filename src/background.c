@@ -11,6 +11,8 @@
 #include "utils/guc.h"
 
 #include "change_segment.h"
+#include "delivery.h"
+#include "iterable_sync.h"
 #include "log_limit.h"
 #include "state.h"
 #include "txn.h"
@@ -88,7 +90,7 @@ is_background_report_error(int32 sync_id, const ErrorData *error, char **text)
 }
 
 void
-is_background_keep_log(void)
+is_background_tidy(void)
 {
 	bool		emptied;
 
@@ -106,9 +108,16 @@ is_background_keep_log(void)
 	is_txn_begin();
 	is_log_limit_keep();
 	is_txn_commit();
+
+	if (!is_keep_failed_payloads)
+	{
+		is_txn_begin();
+		is_delivery_drop_payloads();
+		is_txn_commit();
+	}
 }
 
-/* Housekeeping of the log and the list of runs; errors wait for next time. */
+/* Errors wait for next time. */
 void
 is_background_keep_house(int64 now)
 {
@@ -121,7 +130,7 @@ is_background_keep_house(int64 now)
 	rotate_at = now + ROTATE_INTERVAL;
 	PG_TRY();
 	{
-		is_background_keep_log();
+		is_background_tidy();
 		if (now >= forget_at)
 		{
 			is_txn_begin();

@@ -23,9 +23,10 @@ extern bool is_background_report_error(int32 sync_id, const ErrorData *error,
 
 /*
  * Keep the change log small: move positions on, empty segments, see to the
- * limit.  In transactions of its own; errors pass through.
+ * limit; and no payload that the settings do not want kept.  In transactions
+ * of its own; errors pass through.
  */
-extern void is_background_keep_log(void);
+extern void is_background_tidy(void);
 
 /*
  * That now and then, and forget old runs; errors are logged.  now: µs of a

@@ -653,6 +653,22 @@ is_delivery_take_due_failures(int32 sync_id, int max, List **tags)
 	return result;
 }
 
+void
+is_delivery_drop_payloads(void)
+{
+	static IsQuery query = IS_QUERY(
+		"UPDATE iterable.sync_failure SET payload = NULL "
+		"WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+		"SELECT ctid FROM iterable.sync_failure WHERE payload IS NOT NULL "
+		"LIMIT 10000 FOR UPDATE SKIP LOCKED))",
+		0, 0
+	);
+
+	SPI_connect();
+	(void) is_query_run(&query, NULL, NULL);
+	SPI_finish();
+}
+
 /* The next keys of a table, in order. */
 #define NEXT_KEYS(table, op, condition) \
 	"(SELECT key FROM iterable." table " WHERE sync_id OPERATOR(pg_catalog.=) $1 " \

@@ -144,4 +144,10 @@ extern List *is_delivery_walk_keys(int32 sync_id, const char *after, int max,
  */
 extern List *is_delivery_take_due_failures(int32 sync_id, int max, List **tags);
 
+/*
+ * Drop payloads that were kept with failures, of all syncs: some thousands at a
+ * time, and none that is locked, since others lock failures in other orders.
+ */
+extern void is_delivery_drop_payloads(void);
+
 #endif							/* IS_DELIVERY_H */

@@ -43,7 +43,7 @@ _PG_init(void)
 
 	DefineCustomBoolVariable("iterable_sync.keep_failed_payloads",
 							 "Keeps the payloads of failed rows, which iterable.failure shows.",
-							 "They hold what the source holds; each is kept until its failure goes or is recorded anew.",
+							 "They hold what the source holds; when it is turned off, the worker removes those that were kept.",
 							 &is_keep_failed_payloads,
 							 false,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);

@@ -237,7 +237,7 @@ iterable_run_now(PG_FUNCTION_ARGS)
 			is_state_end_run(sync->sync_id, state->run_id);
 		is_txn_commit();
 		if (!is_launcher_available())
-			is_background_keep_log();	/* nobody else does */
+			is_background_tidy();	/* nobody else does */
 		is_http_destroy(http);
 	}
 	PG_FINALLY();

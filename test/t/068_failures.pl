@@ -104,10 +104,12 @@ is( sql(q{SELECT payload->'dataFields'->>'v', attempts FROM iterable.failure}),
 	'2|1', 'attempts count from the latest change');
 sql(q{ALTER SYSTEM RESET iterable_sync.keep_failed_payloads});
 sql(q{SELECT pg_reload_conf()});
+wait_until(sub { sql(q{SELECT payload, attempts FROM iterable.failure}) eq '|1' },
+	'without the setting, the payload is gone', 10);
 fail_rows('shown', 'invalidDataEmails', 1);
 sql(q{SELECT iterable_retry_failures('shown')});
 synced($node, 'shown', 'once more', 1);
-is(sql(q{SELECT payload, attempts FROM iterable.failure}), '|2', 'without the setting, the payload is gone');
+is(sql(q{SELECT payload, attempts FROM iterable.failure}), '|2', 'nor is it kept anew');
 is( sql(q{SELECT count(*) FROM iterable.failure WHERE payload IS NOT NULL OR message LIKE '%canary%'}),
 	'0', 'no message holds data');
 
