@@ -54,7 +54,7 @@ is_capture_error_register(void)
 {
 	DefineCustomEnumVariable("iterable_sync.on_capture_error",
 							 "What becomes of a transaction whose changes cannot be captured.",
-							 "With \"error\" it fails; with \"compare\" it passes, and the source is compared with what was sent.",
+							 "With \"error\" it fails; with \"compare\" it passes, and the source is compared with what was sent. In a database that begins when \"iterable.capture_memory\" says so.",
 							 &is_on_capture_error,
 							 IS_CAPTURE_ERROR,
 							 options,
@@ -93,7 +93,7 @@ is_capture_error_try(int32 source_id, void (*body) (void *arg), void *arg)
 	error = is_reading_try(body, arg);
 	if (error == NULL)
 		return true;
-	if (!is_ours(error))
+	if (!is_ours(error) || !is_capture_mark_permitted())
 		ReThrowError(error);
 
 	if (failed == NIL)

@@ -222,6 +222,8 @@ find_or_make(int32 source_id)
 		mark = &shared->marks[i];
 		if (mark->database == MyDatabaseId)
 		{
+			if (mark->source_id == IS_PERMIT)
+				continue;
 			if (mark->source_id == source_id || mark->source_id == IS_ALL_SOURCES)
 				return mark;
 			n++;
@@ -238,7 +240,7 @@ find_or_make(int32 source_id)
 		for (int i = 0; i < max_marks(); i++)
 		{
 			mark = &shared->marks[i];
-			if (mark->database != MyDatabaseId)
+			if (mark->database != MyDatabaseId || mark->source_id == IS_PERMIT)
 				continue;
 			merge(&all, mark->committed, mark->prepared);
 			free_mark(mark);
@@ -269,6 +271,64 @@ is_capture_mark_set(int32 source_id, TransactionId prepared)
 	LWLockRelease(&shared->lock);
 }
 
+/* With the lock: the permit of this database, or an unused place, or neither. */
+static IsCaptureMark *
+find_permit(void)
+{
+	IsCaptureMark *unused = NULL;
+
+	for (int i = 0; i < max_marks(); i++)
+	{
+		IsCaptureMark *mark = &shared->marks[i];
+
+		if (mark->database == MyDatabaseId && mark->source_id == IS_PERMIT)
+			return mark;
+		if (!OidIsValid(mark->database))
+			unused = mark;
+	}
+	return unused;
+}
+
+void
+is_capture_mark_permit(void)
+{
+	IsCaptureMark *mark;
+
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	mark = find_permit();
+	if (mark != NULL && !OidIsValid(mark->database))
+	{
+		*mark = (IsCaptureMark) {.database = MyDatabaseId, .source_id = IS_PERMIT};
+		shared->nmarks++;
+	}
+	LWLockRelease(&shared->lock);
+}
+
+bool
+is_capture_mark_permitted(void)
+{
+	IsCaptureMark *mark;
+	bool		permitted;
+
+	LWLockAcquire(&shared->lock, LW_SHARED);
+	mark = find_permit();
+	permitted = mark != NULL && OidIsValid(mark->database);
+	LWLockRelease(&shared->lock);
+	return permitted;
+}
+
+void
+is_capture_mark_forget(Oid database)
+{
+	if (shared == NULL)
+		return;
+	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < max_marks(); i++)
+		if (shared->marks[i].database == database)
+			free_mark(&shared->marks[i]);
+	LWLockRelease(&shared->lock);
+}
+
 IsCaptureMark *
 is_capture_mark_list(int *n)
 {
@@ -283,7 +343,8 @@ is_capture_mark_list(int *n)
 	result = palloc_array(IsCaptureMark, MARKS_PER_DATABASE);
 	LWLockAcquire(&shared->lock, LW_SHARED);
 	for (int i = 0; i < max_marks(); i++)
-		if (shared->marks[i].database == MyDatabaseId)
+		if (shared->marks[i].database == MyDatabaseId &&
+			shared->marks[i].source_id != IS_PERMIT)
 			result[(*n)++] = shared->marks[i];
 	LWLockRelease(&shared->lock);
 	return result;

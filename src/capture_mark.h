@@ -23,6 +23,9 @@
 /* The source_id of a mark of all sources of a database. */
 #define IS_ALL_SOURCES 0
 
+/* That of a permit to set marks, which is kept among them. */
+#define IS_PERMIT (-1)
+
 typedef struct IsCaptureMark
 {
 	Oid			database;		/* InvalidOid: free */
@@ -53,6 +56,13 @@ extern pg_uuid_t is_capture_mark_memory(void);
  */
 extern void is_capture_mark_set(int32 source_id, TransactionId prepared);
 
+/*
+ * Marks may be lost, so none is set before this database has written down that
+ * they may have been: then the worker permits it.  permitted raises no error.
+ */
+extern void is_capture_mark_permit(void);
+extern bool is_capture_mark_permitted(void);
+
 /* The marks of this database, palloc'ed. */
 extern IsCaptureMark *is_capture_mark_list(int *n);
 
@@ -61,5 +71,8 @@ extern IsCaptureMark *is_capture_mark_list(int *n);
  * also the other; unless it was set again since it was listed.
  */
 extern void is_capture_mark_clear(const IsCaptureMark *mark, bool prepared);
+
+/* A database has been dropped. */
+extern void is_capture_mark_forget(Oid database);
 
 #endif							/* IS_CAPTURE_MARK_H */

@@ -30,6 +30,7 @@
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
+#include "capture_error.h"
 #include "compat.h"
 #include "iterable_sync.h"
 #include "launcher_shmem.h"
@@ -170,6 +171,18 @@ find_next_in_turn(TimestampTz now, Database **next)
 	if ((*next)->looked_at == DT_NOBEGIN)
 		return now;
 	return (*next)->looked_at + is_rescan_interval * USECS_PER_SEC;
+}
+
+/* The databases are to learn something: all have their turns now. */
+static void
+look_everywhere(void)
+{
+	Database   *database;
+	HASH_SEQ_STATUS seq;
+
+	hash_seq_init(&seq, databases);
+	while ((database = hash_seq_search(&seq)) != NULL)
+		database->looked_at = DT_NOBEGIN;
 }
 
 /* ----------------------------------------------------------------
@@ -544,8 +557,12 @@ is_launcher_main(Datum arg)
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
 		{
+			bool		compares = is_on_capture_error == IS_CAPTURE_COMPARE;
+
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			if (!compares && is_on_capture_error == IS_CAPTURE_COMPARE)
+				look_everywhere();
 		}
 	}
 }

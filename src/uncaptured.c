@@ -5,7 +5,8 @@
  *
  * A mark is cleared when the requests that it stands for are on disk.  A
  * database remembers to which memory its marks belong; when that is another
- * one, all its sources are compared if changes may have gone uncaptured.
+ * one, all its sources are compared if changes may have gone uncaptured.  None
+ * may before the database remembers that, so that the answer can be trusted.
  *
  * Changes of a prepared transaction can be compared only when it is finished.
  * All that were prepared before the newest of a mark are waited for, since the
@@ -148,6 +149,9 @@ look_at_memory(const pg_uuid_t *memory, bool *compares)
 	bool		former_compares = false;
 	bool		found = recall(&former, &former_compares);
 
+	/* It will say so whether or not we can write. */
+	if (found && former_compares && *compares)
+		is_capture_mark_permit();
 	if (found && memcmp(memory, &former, UUID_LEN) == 0)
 		*compares |= former_compares;
 	else if (found && (former_compares || *compares))
@@ -157,7 +161,10 @@ look_at_memory(const pg_uuid_t *memory, bool *compares)
 		request_scans(IS_ALL_SOURCES,
 					  "the server was not shut down cleanly, and changes may not have been captured");
 		if (TransactionIdIsValid(prepared))
+		{
 			is_capture_mark_set(IS_ALL_SOURCES, prepared);
+			*compares = true;	/* this mark may be lost as well */
+		}
 	}
 	if (!found || *compares != former_compares || memcmp(memory, &former, UUID_LEN) != 0)
 		remember(memory, *compares);
@@ -185,6 +192,8 @@ compare(const pg_uuid_t *memory, bool compares, const IsCaptureMark *marks, int 
 	for (int i = 0; i < n; i++)
 		if (done[i])
 			is_capture_mark_clear(&marks[i], finished[i]);
+	if (compares)
+		is_capture_mark_permit();
 	known = true;
 	known_memory = *memory;
 	known_compares = compares;

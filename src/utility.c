@@ -19,6 +19,7 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
+#include "capture_mark.h"
 #include "catalog.h"
 #include "compat.h"
 #include "iterable_sync.h"
@@ -158,6 +159,8 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 
 	if (wake)
 		is_launcher_wake(MyDatabaseId);
+	if (IsA(stmt, DropdbStmt) && OidIsValid(database))
+		is_capture_mark_forget(database);
 }
 
 void

@@ -705,6 +705,7 @@ is_worker_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			look_at = 0;		/* some settings are for that */
 		}
 		if (is_launcher_worker_held(slot))
 			proc_exit(0);

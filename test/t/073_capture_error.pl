@@ -68,6 +68,14 @@ sub set_mode
 	return;
 }
 
+# A database takes part when it remembers that it does.
+sub compares
+{
+	my ($dbname) = @_;
+
+	return $node->poll_query_until($dbname // 'postgres', 'SELECT compares FROM iterable.capture_memory');
+}
+
 sub delivered
 {
 	my ($email, $n, $what) = @_;
@@ -127,8 +135,15 @@ is(n_of('p1@example.com'), 1, 'and what was changed is sent');
 
 ### compare
 
+my $memory = $node->background_psql('postgres', on_error_stop => 1);
+$memory->query_safe('BEGIN; LOCK TABLE iterable.capture_memory IN SHARE MODE');
 set_mode('compare');
 break_log();
+($errors, $warnings) = complaints('UPDATE people SET n = 2 WHERE id = 2');
+is("$errors $warnings", '1 0', 'a transaction fails as long as the database would not know after a crash');
+$memory->query_safe('COMMIT');
+$memory->quit;
+compares();
 ($errors, $warnings, $text) = complaints('UPDATE people SET n = 2 WHERE id = 2');
 is("$errors $warnings", '0 1', 'now it passes, with a warning');
 like($text, qr/could not capture changes, so it compares.*DETAIL: .*change_seq/s, 'which says why');
@@ -209,6 +224,10 @@ delivered('p8@example.com', 9, 'and is compared');
 
 ### A clean stop
 
+sql('CREATE DATABASE dropped');
+$node->safe_psql('dropped', 'CREATE EXTENSION iterable_sync');
+compares('dropped');
+my $dropped = sql(q{SELECT oid FROM pg_database WHERE datname = 'dropped'});
 forget_other();
 my $held = hold_requests();
 break_log();
@@ -218,13 +237,16 @@ is(sql($scans), '0', 'nothing is asked for yet');
 $node->stop('fast');
 $held->quit;
 my $marks = $node->data_dir . '/pg_stat/iterable_sync.marks';
-ok(-s $marks, 'marks are in a file');
+ok(slurp_file($marks) =~ /\Q${\ pack('L', $dropped)}/, 'marks are in a file');
 $node->start;
 ok(!-e $marks, 'which goes at the start');
 delivered('p2@example.com', 12, 'a mark survives a clean stop');
 $node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM iterable.sync_scan');
 is(n_of('left@example.com'), '', 'no other source is compared');
-$node->restart;
+sql('DROP DATABASE dropped');
+$node->stop('fast');
+ok(slurp_file($marks) !~ /\Q${\ pack('L', $dropped)}/, 'those of a database that is dropped are forgotten');
+$node->start;
 sql('UPDATE people SET n = 13 WHERE id = 2');
 delivered('p2@example.com', 13, 'started again, it sends');
 is(n_of('left@example.com'), '', 'and compares nothing');
@@ -284,10 +306,27 @@ delivered('left@example.com', 1, 'as is all else');
 
 # switched off meanwhile
 forget_other();
+compares();
+break_log();
+complaints(q{BEGIN; UPDATE people SET n = 41 WHERE id = 5; PREPARE TRANSACTION 'five'});
+$held = hold_requests();
+sql('UPDATE people SET n = 43 WHERE id = 3');
+mend_log();
+set_mode('error');
 $node->stop('immediate');
-$node->append_conf('postgresql.auto.conf', "iterable_sync.on_capture_error = 'error'\n");
 $node->start;
-delivered('left@example.com', 1, 'also if the setting is another one by then');
+$held->quit;
+delivered('p3@example.com', 43, 'also if the setting is another one by then');
+delivered('left@example.com', 1, 'as is all else');
+$node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM iterable.sync_scan');
+$node->stop('immediate');
+$node->start;
+sql(q{COMMIT PREPARED 'five'});
+delivered('p5@example.com', 41, 'and what was prepared then, after the next crash');
+forget_other();
+$node->stop('immediate');
+$node->start;
+delivered('left@example.com', 1, 'what had been prepared might have been lost once more');
 forget_other();
 $node->stop('immediate');
 $node->start;
