@@ -135,6 +135,31 @@ CALL try('INSERT INTO p VALUES (1); INSERT INTO p1 VALUES (1)',
 	$$CREATE TRIGGER x AFTER INSERT ON p FOR EACH ROW capture('0', '{id}', '{}')$$,
 	$$CREATE TRIGGER y AFTER INSERT ON p1 FOR EACH ROW capture('0', '{id}', '{}')$$);
 
+-- a foreign table, by itself and as a partition
+SET client_min_messages = warning;
+CREATE EXTENSION postgres_fdw;
+DO $$
+BEGIN
+	EXECUTE format('CREATE SERVER itself FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host %L, port %L, dbname %L)',
+		split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), current_database());
+END
+$$;
+RESET client_min_messages;
+CREATE USER MAPPING FOR CURRENT_USER SERVER itself;
+CREATE TABLE far (id integer PRIMARY KEY, v text);
+CREATE FOREIGN TABLE f (id integer, v text) SERVER itself OPTIONS (schema_name 'misuse', table_name 'far');
+CREATE TABLE q (id integer, v text) PARTITION BY LIST (id);
+CALL try('INSERT INTO f SELECT i FROM generate_series(1, 3) i; UPDATE f SET v = 2 WHERE id < 3; UPDATE f SET id = 4 WHERE id = 1; DELETE FROM f WHERE id = 2; DELETE FROM f',
+	$$CREATE TRIGGER x AFTER INSERT OR UPDATE OR DELETE ON f FOR EACH ROW capture('0', '{id}', '{}')$$);
+DROP TRIGGER x ON f;
+ALTER TABLE q ATTACH PARTITION f FOR VALUES IN (1, 2);
+CALL try('INSERT INTO q VALUES (1), (2); UPDATE q SET v = 2; DELETE FROM f',
+	$$CREATE TRIGGER x AFTER INSERT OR UPDATE OR DELETE ON q FOR EACH ROW capture('0', '{id}', '*')$$);
+DROP TABLE q;
+SET client_min_messages = warning;
+DROP EXTENSION postgres_fdw CASCADE;
+RESET client_min_messages;
+
 -- nothing of all this concerns anybody
 SELECT count(*) FROM iterable.sync s JOIN iterable.change c USING (source_id) WHERE c.seq > :seq;
 
