@@ -236,7 +236,7 @@ remember(int32 sync_id, const IsResult *results, int n)
 {
 	static IsQuery query = IS_QUERY(
 		"INSERT INTO iterable.sync_delivery AS d (sync_id, key, identifier, payload_hash, state, at) "
-		"SELECT $1, u.key, u.identifier, u.hash, u.state, pg_catalog.now() "
+		"SELECT $1, u.key, u.identifier, u.hash, u.state, pg_catalog.clock_timestamp() "
 		"FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), "
 		"pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (key, identifier, hash, state) "
 		IN_ORDER "ON CONFLICT (sync_id, key) DO UPDATE SET identifier = EXCLUDED.identifier, "
@@ -293,7 +293,7 @@ remember_late(int32 sync_id, const IsRow *row)
 {
 	static IsQuery query = IS_QUERY(
 		"INSERT INTO iterable.sync_delivery (sync_id, key, identifier, state, at) "
-		"VALUES ($1, $2, $3, 'a', pg_catalog.now()) ON CONFLICT (sync_id, key) DO NOTHING",
+		"VALUES ($1, $2, $3, 'a', pg_catalog.clock_timestamp()) ON CONFLICT (sync_id, key) DO NOTHING",
 		3, INT4OID, TEXTOID, TEXTOID
 	);
 	const char *identifier = row->email ? row->email : row->user_id;
@@ -313,7 +313,7 @@ static void
 mark_gone(int32 sync_id, Datum keys, char state)
 {
 	static IsQuery query = IS_QUERY(
-		"UPDATE iterable.sync_delivery SET state = $3, at = pg_catalog.now() "
+		"UPDATE iterable.sync_delivery SET state = $3, at = pg_catalog.clock_timestamp() "
 		OF_KEYS("sync_delivery") " AND state OPERATOR(pg_catalog.<>) $3 "
 		"AND state OPERATOR(pg_catalog.<>) ALL ('{s,n}'::pg_catalog.\"char\"[])",
 		3, INT4OID, TEXTARRAYOID, CHAROID

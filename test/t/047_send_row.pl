@@ -173,6 +173,14 @@ sql(q{UPDATE undone SET n = 1 WHERE id IN (1, 2); SELECT iterable_enable_sync('u
 synced($node, 'undone', 'the rows go back');
 is(user_of('undone1@example.com') . ', ' . user_of('undone2@example.com'), '1 3, 1 1', 'and Iterable has what the table has');
 
+# A transaction that has begun before the row changed
+my $early = $node->background_psql('postgres');
+$early->query_safe(q{BEGIN; SELECT now()});
+my $changed = sql(q{SELECT iterable_disable_sync('undone'); UPDATE undone SET n = 4 WHERE id = 3; SELECT clock_timestamp()});
+is($early->query_safe(q{SELECT verdict FROM iterable_send_row('undone', '3'); COMMIT}), 'accepted', 'a row that has changed since');
+$early->quit;
+is(sql(qq{SELECT at > '$changed' FROM iterable.delivery WHERE sync = 'undone' AND key = '3'}), 't', 'is recorded as accepted after that');
+
 # Somebody repeats the key.
 $emulator->config({ echoHeaders => JSON::PP::true });
 $emulator->script({ path => '/api/users/bulkUpdate', status => 400, body => { code => 'BadParams', msg => 'key ' . $emulator->key, params => { key => $emulator->key } } });
