@@ -104,6 +104,7 @@ tier_soak()
 		say "soak: seed $seed"
 		export ITERABLE_SYNC_MODEL_SEED=$seed
 		run_tap test/model/model.pl
+		find "$work/tap" -name regress_log_model -exec grep -ohE '[0-9]+ (transactions changed rows|rounds;).*' {} + | sed 's/^/   /'
 		seed=$((seed + 1))
 	done
 }

@@ -35,7 +35,7 @@ my %kinds = (
 	large => [ 1, sub { return (status => 413, body => { code => 'BatchTooLarge', msg => 'as ordered' }) } ],
 	partly => [ 6, sub {
 		my ($dice) = @_;
-		my $source = $dice->one_of(qw(person toggle visit account));
+		my $source = $dice->one_of(qw(person toggle visit account entry step phase));
 
 		return (failRows => {
 			emails => [ map { $source . $dice->between(1, 40) . '@example.com' } 1 .. 8 ],
@@ -63,6 +63,7 @@ my %deaths = (
 	immediate => 3,
 	fast => 1,
 	postmaster => 1,	# kill -9
+	in_place => 1,		# kill -9 of a session, after which the server restarts by itself
 	silence => 4);		# nobody answers, nobody writes WAL, then immediate
 
 sub new
@@ -117,8 +118,8 @@ sub await_end
 	return;
 }
 
-# restart_after_crash is off: with it workers pause, longer each time, lest
-# they take the server down again and again.
+# restart_after_crash is off (but for restart_in_place): with it workers pause,
+# longer each time, lest they take the server down again and again.
 sub kill_process
 {
 	my ($self, $pid) = @_;
@@ -191,6 +192,39 @@ sub kill_postmaster
 	return;
 }
 
+sub await
+{
+	my ($self, $sql, $condition) = @_;
+	my $end = time() + $PostgreSQL::Test::Utils::timeout_default;
+
+	until ($condition->($self->ask($sql)))
+	{
+		die "in vain: $sql" if time() > $end;
+		usleep(20_000);
+	}
+	return;
+}
+
+# A session dies, and the postmaster goes on with new shared memory.
+sub restart_in_place
+{
+	my ($self) = @_;
+	my $checkpointer = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'};
+	my $before = $self->ask($checkpointer);
+	my $pid;
+
+	$self->ask('ALTER SYSTEM SET restart_after_crash = on');
+	$self->ask('SELECT pg_reload_conf()');
+	$self->await('SHOW restart_after_crash', sub { $_[0] eq 'on' });
+	$pid = $self->pid_of(q{application_name = 'model'});
+	$self->{since} = time();
+	$self->await($checkpointer, sub { $_[0] ne '' && $_[0] ne $before }) if $pid ne '' && kill('KILL', $pid) == 1;
+	$self->ask('ALTER SYSTEM RESET restart_after_crash');
+	$self->ask('SELECT pg_reload_conf()');
+	$self->await('SHOW restart_after_crash', sub { $_[0] eq 'off' });
+	return;
+}
+
 # A process that gets little of the processor.
 sub starve
 {
@@ -245,6 +279,7 @@ sub happen
 		immediate => sub { $self->stop_server('immediate') },
 		fast => sub { $self->stop_server('fast') },
 		postmaster => sub { $self->kill_postmaster },
+		in_place => sub { $self->restart_in_place },
 		silence => sub { $self->silence($dice) });
 
 	$self->{since} = time();

@@ -65,11 +65,13 @@ sub errors_in_log
 
 sub load
 {
-	my ($self, @interruptions) = @_;
+	my ($self, $sent_rows, @interruptions) = @_;
 	my @times = ((map { "($_->[0], $_->[1])" } @interruptions), $self->errors_in_log);
 
 	$self->sql('TRUNCATE model.interruption;'
-		. (@times ? 'INSERT INTO model.interruption VALUES ' . join(',', @times) : ''));
+		. (@times ? 'INSERT INTO model.interruption VALUES ' . join(',', @times) : '')
+		. ';TRUNCATE model.sent_row;'
+		. (@$sent_rows ? 'INSERT INTO model.sent_row VALUES ' . join(',', map { "($_->[0], $_->[1], '$_->[2]', $_->[3], '$_->[4]', '$_->[5]')" } @$sent_rows) : ''));
 	$self->sql($self->fetch("requests?since=$self->{read}") . q{
 		INSERT INTO model.request
 		SELECT (doc ->> 'n')::bigint, (doc ->> 'at')::float8, (doc ->> 'at')::float8 + (doc ->> 'ms')::float8 / 1000,
@@ -87,19 +89,37 @@ sub load
 	return;
 }
 
-# A test each; returns whether all are well.  Interruptions: [ since, until ], …
+# What the first row that a check has found went through last.
+sub story_of
+{
+	my ($self, $check) = @_;
+
+	return $self->sql(qq{WITH x AS (SELECT to_jsonb(x) AS doc FROM model."$check" x LIMIT 1),
+			story AS (
+				SELECT to_timestamp(s.at) AS at, 'sent' AS what, source, id,
+					to_jsonb(s) || to_jsonb(q) - 'body' AS doc FROM model.sent s JOIN model.request q USING (n)
+				UNION ALL SELECT to_timestamp(since), 'by hand', source, id, to_jsonb(r) FROM model.sent_row r
+				UNION ALL SELECT at, 'changed', source, id, to_jsonb(h) FROM model.history h
+				UNION ALL SELECT to_timestamp(since), 'interrupted', NULL, NULL, to_jsonb(i) FROM model.interruption i)
+		SELECT y.at, what, y.doc FROM x, LATERAL (SELECT * FROM story
+			WHERE id IS NULL OR (source, id) = (x.doc ->> 'source', (x.doc ->> 'id')::int) ORDER BY at DESC LIMIT 25) y ORDER BY 1});
+}
+
+# A test each; returns whether all are well.  Rows that were sent by hand as
+# Workload has them; interruptions: [ since, until ], …
 sub check
 {
-	my ($self, $round, @interruptions) = @_;
+	my ($self, $round, $sent_rows, @interruptions) = @_;
 	my $well = 1;
 
-	$self->load(@interruptions);
+	$self->load($sent_rows, @interruptions);
 	foreach my $check (@{ $self->{checks} })
 	{
 		my $found = $self->sql(qq{SELECT count(*) FROM model."$check"});
 
 		next if is($found, '0', "$round: not $check");
 		diag($self->sql(qq{SELECT row_to_json(x) FROM model."$check" x LIMIT 5}));
+		diag($self->story_of($check));
 		$well = 0;
 	}
 	return $well;
@@ -109,10 +129,12 @@ sub summary
 {
 	my ($self) = @_;
 
-	return $self->sql(q{SELECT format('%s transactions changed rows, %s requests (%s without an answer or refused) with %s rows, %s of them sent twice, %s in open windows',
+	return $self->sql(q{SELECT format('%s transactions changed rows, %s requests (%s without an answer or refused) with %s rows, %s of them sent twice, %s in open windows; %s versions; %s rows sent by hand (%s)',
 		(SELECT count(DISTINCT xid) FROM model.history), (SELECT count(*) FROM model.request),
 		(SELECT count(*) FROM model.request WHERE status IS DISTINCT FROM 200), (SELECT count(*) FROM model.sent),
-		(SELECT count(*) FROM model.follows WHERE ver = ver1), (SELECT count(*) FROM model.follows WHERE ver = ver1 AND taken1))});
+		(SELECT count(*) FROM model.follows WHERE ver = ver1), (SELECT count(*) FROM model.follows WHERE ver = ver1 AND taken1),
+		(SELECT count(*) FROM model.version), (SELECT count(*) FROM model.sent_row),
+		(SELECT string_agg(n || ' ' || verdict, ', ' ORDER BY verdict) FROM (SELECT verdict, count(*) AS n FROM model.sent_row GROUP BY verdict) v))});
 }
 
 1;

@@ -12,42 +12,67 @@ use warnings;
 use IO::Handle;
 use IPC::Open2;
 use POSIX ();
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 
 use Dice;
 
 use constant SESSIONS => 4;
 
 # Rows that are changed all the time; beyond them a stretch changes together.
-my %hot = (person => 44, toggle => 60, visit => 120, account => 20);
+my %hot = (person => 44, toggle => 60, visit => 120, account => 20, entry => 25, step => 25, phase => 25);
+
+# What a sync is beyond a continuous one of users that has all columns; each
+# has the name of its table.
+my %syncs = (
+	person => {},
+	toggle => { mapped => ['flip'] },
+	account => { schedule => '2 seconds' },
+	visit => { event => 1 },
+	entry => { event => 1, options => q{, capture => 'row'} },
+	step => { event => 1, options => q{, capture => 'row', versions => true} },
+	phase => { event => 1, options => q{, capture => 'row', versions => true}, mapped => ['flip'] });
+
+# Those that send rows as they are by then.
+my @current = grep { !$syncs{$_}{options} } sort keys %syncs;
+
+sub syncs
+{
+	return sort keys %syncs;
+}
+
+# Users that Iterable must know beforehand, since events come of them.
+sub users
+{
+	return map { my $source = $_; map { "$source$_\@example.com" } 1 .. $hot{$source}, 1001 .. 3501 }
+	  grep { $syncs{$_}{event} } sort keys %syncs;
+}
 
 sub new
 {
 	my ($class, $node, $seed) = @_;
 
-	return bless { node => $node, seed => $seed, pids => [] }, $class;
+	return bless { node => $node, seed => $seed, pids => [], directory => PostgreSQL::Test::Utils::tempdir() }, $class;
 }
 
 # Create the tables and the syncs that send them.
 sub set_up
 {
 	my ($self, $directory) = @_;
-	my %mapped = (
-		(map { $_ => [qw(ver token flip note)] } qw(person visit account)),
-		toggle => ['flip']);
 
 	$self->{node}->safe_psql('postgres', PostgreSQL::Test::Utils::slurp_file("$directory/schema.sql"));
-	foreach my $source (sort keys %mapped)
+	foreach my $source (syncs())
 	{
-		my $object = $source eq 'visit' ? 'event' : 'user';
-		my $schedule = $source eq 'account' ? '2 seconds' : 'continuous';
+		my $sync = $syncs{$source};
+		my $object = $sync->{event} ? 'event' : 'user';
+		my $schedule = $sync->{schedule} // 'continuous';
+		my $options = $sync->{options} // '';
 
 		$self->{node}->safe_psql('postgres', join(";\n",
-			"SELECT iterable_create_sync('$source', 'prod', '$source', '$object', 'id', 'email', schedule => '$schedule')",
-			$object eq 'event' ? "SELECT iterable_add_mapping('$source', 'eventName', constant => 'Visit')" : (),
+			"SELECT iterable_create_sync('$source', 'prod', '$source', '$object', 'id', 'email', schedule => '$schedule'$options)",
+			$sync->{event} ? "SELECT iterable_add_mapping('$source', 'eventName', constant => '$source')" : (),
 			"SELECT iterable_add_mapping('$source', 'row', column_name => 'id')",
 			(map { "SELECT iterable_add_mapping('$source', '$_', column_name => '$_', null_policy => 'clear')" }
-				@{ $mapped{$source} }),
+				@{ $sync->{mapped} // [qw(ver token flip note)] }),
 			"SELECT iterable_enable_sync('$source', 'updates_only')"));
 	}
 	return;
@@ -60,7 +85,7 @@ sub set_up
 sub change
 {
 	my ($dice, $token) = @_;
-	my $source = $dice->weighted(person => 8, toggle => 6, visit => 4, account => 2);
+	my $source = $dice->weighted(person => 8, toggle => 6, visit => 4, account => 2, entry => 3, step => 3, phase => 2);
 	my $op = $dice->weighted(update => 5, upsert => 4, merge => 1, replace => 1, delete => 1);
 
 	return sprintf("SELECT model.change('%s', %d, '%s', '%s');",
@@ -86,7 +111,7 @@ sub statement
 	return "SELECT model.change('$source', i, 'upsert', '$token') FROM generate_series($id, $id + 7) i WHERE i <= $hot{$source};"
 	  if $kind eq 'range';
 	return "UPDATE $source SET unmapped = unmapped + 1 WHERE id = $id;" if $kind eq 'unmapped';
-	return "SELECT model.turn_and_back('$source', $id);" if $kind eq 'back';
+	return sprintf("SELECT model.turn_and_back('%s', %d);", $dice->one_of(@current), $dice->between(1, 20)) if $kind eq 'back';
 	return "UPDATE $source SET flip = flip, token = token WHERE id = $id;" if $kind eq 'same';
 	return 'UPDATE toggle SET flip = 1 - flip WHERE id % 3 = ' . $dice->between(0, 2) . ';' if $kind eq 'turn';
 	return pause($dice, 1, 15);
@@ -113,6 +138,25 @@ sub savepoints
 	return @sql;
 }
 
+# A row is sent at once, and then the transaction comes to this or that end.
+sub send_row
+{
+	my ($dice, $token, $durable, $prepared) = @_;
+	my $source = $dice->one_of(@current);
+	my $id = $dice->between(1, $hot{$source});
+	my $end = $dice->weighted(COMMIT => 6, ROLLBACK => 4, $durable eq 'off' ? () : (PREPARE => 1));
+	my @more = $dice->chance(40) ? statements($dice, $token) : ();
+
+	if ($end eq 'PREPARE')
+	{
+		push @$prepared, $token;
+		$end = "PREPARE TRANSACTION '$token'";
+	}
+	return join(' ', q{BEGIN; SET LOCAL lock_timeout = '1s';},
+		"SELECT verdict FROM iterable_send_row('$source', '$id');",
+		@more ? (q{SET LOCAL lock_timeout = '30ms';}, @more) : (), "$end;");
+}
+
 # What a session does next; it may leave a prepared transaction in @$prepared.
 sub transaction
 {
@@ -120,7 +164,7 @@ sub transaction
 	my $sync = $durable eq 'mixed' ? $dice->one_of(qw(on off)) : $durable;
 	my @set = "SET synchronous_commit = $sync;";
 	my $kind = $dice->weighted(single => 40, block => 20, savepoints => 14, loop => 4,
-		rollback => 6, bulk => 1, lock => 1, engine => 2,
+		rollback => 6, bulk => 1, lock => 1, engine => 2, send_row => 4,
 		# these wait until they are on disk, whatever synchronous_commit says
 		$durable eq 'off' ? () : (prepare => 6, finish => 4));
 
@@ -131,13 +175,14 @@ sub transaction
 	  if $kind eq 'savepoints';
 	return sprintf("@set SELECT model.change_or_not('person', %d, %d, '%s');", $dice->between(1, 20), $dice->between(21, 30), $token)
 	  if $kind eq 'loop';
-	return sprintf("@set SELECT model.change('visit', i, 'upsert', '%s') FROM generate_series(1001, %d) i;",
-		$token, $dice->between(1300, 3500)) if $kind eq 'bulk';
+	return sprintf("@set SELECT model.change('%s', i, 'upsert', '%s') FROM generate_series(1001, %d) i;",
+		$dice->one_of(qw(visit step)), $token, $dice->between(1300, 3500)) if $kind eq 'bulk';
 	return join(' ', @set, 'BEGIN;', 'LOCK TABLE person, toggle;', pause($dice, 50, 300), statements($dice, $token), 'COMMIT;')
 	  if $kind eq 'lock';
 	return $dice->one_of('SELECT iterable.rotate_change_log();', q{CALL iterable_run_now('account');},
 		q{SELECT iterable_backfill('toggle');}) if $kind eq 'engine';
 
+	return "@set " . send_row($dice, $token, $durable, $prepared) if $kind eq 'send_row';
 	if ($kind eq 'prepare')
 	{
 		push @$prepared, $token;
@@ -162,20 +207,43 @@ sub connect_session
 	return { in => $in, out => $out, pid => $pid };
 }
 
-# Until somebody ends the process.
+# What became of a row that was sent by hand outlives the server in a file:
+# since, until, source, id, verdict, and whether that was surely committed.
+sub note_sent_row
+{
+	my ($self, $session, $sql, $since, $verdict, $done) = @_;
+	my ($source, $id, $committed) = $sql =~ /iterable_send_row\('(\w+)', '(\d+)'\);( COMMIT;$)?/ or return;
+
+	PostgreSQL::Test::Utils::append_to_file("$self->{directory}/$session",
+		join("\t", $since, time(), $source, $id, $verdict, $done && $committed ? 't' : 'f') . "\n");
+	return;
+}
+
+# All of these.
+sub sent_rows
+{
+	my ($self) = @_;
+
+	return map { [ split /\t/ ] } map { split /\n/, PostgreSQL::Test::Utils::slurp_file($_) } glob("$self->{directory}/*");
+}
+
+# Until somebody ends the process, and the transaction that is under way then.
 sub run_session
 {
 	my ($self, $round, $session, $durable) = @_;
+	my $stopping = 0;
 	my @prepared;
 	my $psql;
 
 	local $SIG{PIPE} = 'IGNORE';
-	local $SIG{TERM} = 'DEFAULT';
-	for (my $n = 1;; $n++)
+	local $SIG{TERM} = sub { $stopping = 1 };
+	for (my $n = 1; !$stopping; $n++)
 	{
 		my $token = "$round.$session.$n";
 		my $dice = Dice->new($self->{seed}, 'session', $token);
 		my $sql = transaction($dice, $token, $durable, \@prepared);
+		my $since = time();
+		my $verdict = '';
 		my $done = 0;
 
 		$psql //= connect_session($self->{node});
@@ -183,7 +251,9 @@ sub run_session
 		while (my $line = readline $psql->{out})
 		{
 			last if $done = $line eq "done $token\n";
+			$verdict = $1 if $line =~ /^(accepted|rejected|retry|unknown|skipped|not sent)/;
 		}
+		$self->note_sent_row($session, $sql, $since, $verdict, $done);
 		usleep($dice->between(0, 5000)) if $dice->chance(20);
 		next if $done;
 
@@ -193,6 +263,8 @@ sub run_session
 		$psql = undef;
 		usleep(100_000);
 	}
+	close($psql->{in}) if $psql;
+	return;
 }
 
 sub start

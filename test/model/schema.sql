@@ -7,6 +7,12 @@ CREATE TABLE account (LIKE person INCLUDING ALL);
 CREATE TABLE visit (LIKE person INCLUDING ALL);
 CREATE TABLE toggle (LIKE person INCLUDING ALL);
 
+-- of these three every version is sent: as one event a row, as an event each,
+-- and as an event each that says nothing but which way the row has turned
+CREATE TABLE entry (LIKE person INCLUDING ALL);
+CREATE TABLE step (LIKE person INCLUDING ALL);
+CREATE TABLE phase (LIKE person INCLUDING ALL);
+
 CREATE SCHEMA model;
 
 -- the version of a row goes on when the row is deleted and inserted again
