@@ -35,7 +35,6 @@
 #include "capture.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/tuptable.h"
@@ -43,13 +42,13 @@
 #include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "capture_error.h"
 #include "capture_row.h"
 #include "capture_trigger.h"
+#include "catalog.h"
 #include "change_log.h"
 #include "compat.h"
 #include "iterable_sync.h"
@@ -436,7 +435,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 			/* This transaction has dropped the extension. */
-			if (buffers && !OidIsValid(get_namespace_oid(IS_SCHEMA, true)))
+			if (buffers && !OidIsValid(is_catalog_find_relation("change_seq")))
 				buffers = NULL;
 
 			for (CaptureBuffer *buffer = buffers; buffer; buffer = buffer->next)
@@ -516,60 +515,6 @@ subxact_callback(SubXactEvent event, SubTransactionId subid,
  * The trigger
  * ----------------------------------------------------------------
  */
-
-/* Does a column have the same value in both rows? */
-static bool
-same_value(TupleTableSlot *old, TupleTableSlot *new, Form_pg_attribute att)
-{
-	bool		old_null;
-	bool		new_null;
-	Datum		old_value = slot_getattr(old, att->attnum, &old_null);
-	Datum		new_value = slot_getattr(new, att->attnum, &new_null);
-
-	if (old_null || new_null)
-		return old_null && new_null;
-	if (att->attbyval || att->attlen != -1)
-		return datumIsEqual(old_value, new_value, att->attbyval, att->attlen);
-
-	/* An update that leaves a toasted value alone keeps its pointer. */
-	if (datumIsEqual(old_value, new_value, false, -1))
-		return true;
-	return datum_image_eq(old_value, new_value, false, -1);
-}
-
-static bool
-watched_changed(IsCaptureTrigger *entry, TupleDesc desc,
-				TupleTableSlot *old, TupleTableSlot *new)
-{
-	if (entry->nwatched >= 0)
-	{
-		for (int i = 0; i < entry->nwatched; i++)
-			if (!same_value(old, new, TupleDescAttr(desc, entry->watched[i] - 1)))
-				return true;
-		return false;
-	}
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (!att->attisdropped &&
-			att->attgenerated != ATTRIBUTE_GENERATED_VIRTUAL &&
-			!same_value(old, new, att))
-			return true;
-	}
-	return false;
-}
-
-static bool
-key_changed(IsCaptureTrigger *entry, TupleDesc desc,
-			TupleTableSlot *old, TupleTableSlot *new)
-{
-	for (int i = 0; i < entry->nkeys; i++)
-		if (!same_value(old, new, TupleDescAttr(desc, entry->key_attnos[i] - 1)))
-			return true;
-	return false;
-}
 
 /* A key, to be appended to a text. */
 typedef struct KeyToRender
@@ -698,7 +643,6 @@ iterable_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	IsCaptureTrigger *entry;
-	TupleDesc	desc;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -725,18 +669,24 @@ iterable_capture(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	}
 
-	desc = RelationGetDescr(trigdata->tg_relation);
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 		capture_row(entry, trigdata->tg_trigslot, IS_OP_INSERT);
 	else if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
 		capture_row(entry, trigdata->tg_trigslot, IS_OP_DELETE);
-	else if (key_changed(entry, desc, trigdata->tg_trigslot, trigdata->tg_newslot))
+	else
 	{
-		capture_row(entry, trigdata->tg_trigslot, IS_OP_DELETE);
-		capture_row(entry, trigdata->tg_newslot, IS_OP_INSERT);
-	}
-	else if (watched_changed(entry, desc, trigdata->tg_trigslot, trigdata->tg_newslot))
-		capture_row(entry, trigdata->tg_newslot, IS_OP_UPDATE);
+		uint8		changed = is_capture_compare(&entry->columns,
+												 RelationGetDescr(trigdata->tg_relation),
+												 trigdata->tg_trigtuple,
+												 trigdata->tg_newtuple);
 
+		if (changed & IS_COLUMN_KEY)
+		{
+			capture_row(entry, trigdata->tg_trigslot, IS_OP_DELETE);
+			capture_row(entry, trigdata->tg_newslot, IS_OP_INSERT);
+		}
+		else if (changed)
+			capture_row(entry, trigdata->tg_newslot, IS_OP_UPDATE);
+	}
 	return PointerGetDatum(NULL);
 }

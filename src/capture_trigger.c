@@ -102,6 +102,58 @@ resolve_stored(Relation rel, const char *literal)
 	return is_capture_row_resolve(rel, attnums, n);
 }
 
+/*
+ * Which columns are watched.  Of one that is gone, or that is computed only
+ * when it is read, nobody can tell whether it has changed: then all are that
+ * are stored.
+ */
+static bool
+watch(IsCapturedColumns *columns, TupleDesc desc, const char *literal)
+{
+	Datum	   *names;
+	int			n;
+
+	if (strcmp(literal, "*") == 0)
+		return false;
+	parse_names(literal, &names, &n);
+	for (int i = 0; i < n; i++)
+	{
+		AttrNumber	attno = find_column(desc, names[i]);
+
+		if (attno == InvalidAttrNumber ||
+			TupleDescAttr(desc, attno - 1)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+			return false;
+		columns->roles[attno - 1] |= IS_COLUMN_WATCHED;
+	}
+	return true;
+}
+
+static void
+fill_columns(IsCaptureTrigger *entry, TupleDesc desc, const char *watched)
+{
+	IsCapturedColumns *columns = &entry->columns;
+
+	columns->n = 0;
+	columns->nkeys = 0;
+	columns->roles = MemoryContextAllocZero(entry->context, desc->natts + 1);
+	if (!watch(columns, desc, watched))
+		for (int i = 0; i < desc->natts; i++)
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, i);
+
+			if (!att->attisdropped && att->attgenerated != ATTRIBUTE_GENERATED_VIRTUAL)
+				columns->roles[i] = IS_COLUMN_WATCHED;
+		}
+	for (int i = 0; i < entry->nkeys && !entry->lost; i++)
+	{
+		columns->roles[entry->key_attnos[i] - 1] |= IS_COLUMN_KEY;
+		columns->nkeys = Max(columns->nkeys, entry->key_attnos[i]);
+	}
+	for (int i = 0; i < desc->natts; i++)
+		if (columns->roles[i] != 0)
+			columns->n = i + 1;
+}
+
 static void
 fill_trigger(IsCaptureTrigger *entry, Relation rel, Trigger *trigger)
 {
@@ -161,31 +213,7 @@ fill_trigger(IsCaptureTrigger *entry, Relation rel, Trigger *trigger)
 		entry->key_types[i] = att->atttypid;
 	}
 
-	entry->nwatched = -1;
-	if (strcmp(trigger->tgargs[2], "*") != 0)
-	{
-		parse_names(trigger->tgargs[2], &names, &n);
-		entry->watched = MemoryContextAlloc(context, (n + 1) * sizeof(AttrNumber));
-		entry->nwatched = n;
-		for (int i = 0; i < n; i++)
-		{
-			AttrNumber	attno = find_column(desc, names[i]);
-
-			/*
-			 * A watched column that is gone, or that is computed only when
-			 * read, cannot be compared: then every change counts that any
-			 * column shows.
-			 */
-			if (attno == InvalidAttrNumber ||
-				TupleDescAttr(desc, attno - 1)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
-			{
-				entry->nwatched = -1;
-				break;
-			}
-			entry->watched[i] = attno;
-		}
-	}
-
+	fill_columns(entry, desc, trigger->tgargs[2]);
 	if (trigger->tgnargs > ARGUMENTS)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);

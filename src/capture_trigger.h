@@ -15,6 +15,7 @@
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
 
+#include "capture_compare.h"
 #include "capture_row.h"
 
 /* A trigger's arguments, resolved against its relation. */
@@ -29,8 +30,7 @@ typedef struct IsCaptureTrigger
 	int			nkeys;
 	AttrNumber *key_attnos;
 	Oid		   *key_types;
-	int			nwatched;		/* -1: every column */
-	AttrNumber *watched;
+	IsCapturedColumns columns;
 	IsStoredColumns *stored;	/* NULL: keys only */
 	bool		composites;		/* it depends on composite types */
 } IsCaptureTrigger;

@@ -712,6 +712,31 @@ SELECT cap.check('sum');
 UPDATE cap.sum SET a = a + 1 WHERE id = 2;
 SELECT cap.check('sum');
 
+-- values of all lengths and alignments, NULL or not, half of them watched
+CREATE TABLE cap.mixed (
+	flag "char", gone bigint, small smallint, word text, truth boolean, id integer PRIMARY KEY, amount numeric,
+	at timestamptz, email text, number uuid, bytes bytea, real float8, label name, code character(3), list integer[], big bigint
+);
+ALTER TABLE cap.mixed DROP gone;
+CALL cap.start('mixed', 'cap.mixed', 'id', '{flag,word,amount,number,real,code,list}');
+INSERT INTO cap.mixed (id) SELECT i FROM generate_series(1, 20) i;
+ALTER TABLE cap.mixed ADD later text DEFAULT 'x';
+DO $$
+BEGIN
+	FOR i IN 1..2000 LOOP
+		EXECUTE (SELECT format('UPDATE cap.mixed SET %s WHERE id = %s', string_agg(format('%I = %s', c.name,
+				CASE WHEN random() < 0.3 THEN 'NULL' ELSE quote_literal(c.given[1 + floor(random() * 2)]) END), ', '), 1 + i % 20)
+			FROM (VALUES ('flag', '{a,b}'::text[]), ('small', '{1,2}'), ('word', '{"",longer}'), ('truth', '{t,f}'), ('amount', '{1,10000.00001}'),
+				('at', '{2026-01-01,2026-01-02}'), ('email', '{a@example.com,b@example.com}'),
+				('number', '{00000000-0000-0000-0000-000000000001,00000000-0000-0000-0000-000000000002}'), ('bytes', '{a,abc}'), ('real', '{0,-0}'),
+				('label', '{a,b}'), ('code', '{a,b}'), ('list', ARRAY['{1}', '{1,2}']), ('big', '{1,2}'), ('later', '{x,y}')) c (name, given)
+			WHERE random() < 0.15 OR c.name = CASE WHEN i % 2 = 0 THEN 'small' ELSE 'big' END);
+	END LOOP;
+END
+$$;
+SELECT cap.check('mixed', false);
+DROP TABLE cap.mixed;
+
 -- a table as wide as it can be
 DO $$
 BEGIN
