@@ -17,8 +17,10 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "iterable_sync.h"
@@ -27,6 +29,9 @@ static const char *const object_names[] = {"user", "event"};
 static const char *const mode_names[] = {"insert", "update", "upsert"};
 static const char *const capture_names[] = {"key", "row"};
 static const char *const new_fields_names[] = {"project", "always", "never"};
+
+/* So many of the extension's relations are asked for by name. */
+#define RELATIONS 16
 
 #define SYNC_COLUMNS \
 	"s.sync_id, s.sync_uuid, s.name, s.owner::pg_catalog.oid, s.connection, " \
@@ -271,11 +276,51 @@ is_catalog_read_ids(IsQuery *query, Datum *values)
 	return result;
 }
 
+/* What is_catalog_find_relation() has found, until a name changes. */
+static struct
+{
+	const char *name;
+	Oid			relid;
+}			relations[RELATIONS];
+static int	nrelations = 0;
+
+static void
+forget_relations(Datum arg, int cacheid, uint32 hashvalue)
+{
+	nrelations = 0;
+}
+
+void
+is_catalog_register(void)
+{
+	CacheRegisterSyscacheCallback(RELNAMENSP, forget_relations, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACENAME, forget_relations, (Datum) 0);
+}
+
+Oid
+is_catalog_find_relation(const char *name)
+{
+	Oid			schema;
+	Oid			relid;
+
+	for (int i = 0; i < nrelations; i++)
+		if (strcmp(relations[i].name, name) == 0)
+			return relations[i].relid;
+
+	schema = get_namespace_oid(IS_SCHEMA, true);
+	relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+	if (OidIsValid(relid) && nrelations < RELATIONS)
+	{
+		relations[nrelations].name = name;
+		relations[nrelations++].relid = relid;
+	}
+	return relid;
+}
+
 Oid
 is_catalog_relation(const char *name)
 {
-	Oid			schema = get_namespace_oid(IS_SCHEMA, true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+	Oid			relid = is_catalog_find_relation(name);
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,

@@ -118,8 +118,15 @@ extern List *is_catalog_read_ids(IsQuery *query, Datum *values);
 extern Oid	is_catalog_owner(void);
 extern Oid	is_catalog_function_schema(void);
 
-/* OID of a relation in the schema iterable; error XX000 if it is missing. */
+/* Called from _PG_init. */
+extern void is_catalog_register(void);
+
+/*
+ * OID of a relation in the schema iterable; "name" is a constant.  If it is
+ * missing, is_catalog_relation() raises 42P01, the other returns InvalidOid.
+ */
 extern Oid	is_catalog_relation(const char *name);
+extern Oid	is_catalog_find_relation(const char *name);
 
 /* Is the extension installed in this database (and its tables there)? */
 extern bool is_catalog_installed(void);

@@ -65,8 +65,8 @@ void
 is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 					 ArrayType *keys, int nkeys, ArrayType *tags, bytea *versions)
 {
-	Relation	rel = table_open(is_change_segment_relid(is_change_segment_current()),
-								 RowExclusiveLock);
+	TimestampTz now = GetCurrentTimestamp();
+	Relation	rel = is_change_segment_open(now);
 	FullTransactionId xid = GetTopFullTransactionId();
 	int			natts = RelationGetNumberOfAttributes(rel);
 	Datum	   *values;
@@ -90,7 +90,7 @@ is_change_log_append(int32 source_id, int32 sync_id, const char *ops, int nops,
 	values[1] = FullTransactionIdGetDatum(xid);
 	values[2] = Int32GetDatum(source_id);
 	values[3] = Int32GetDatum(sync_id);
-	values[4] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[4] = TimestampTzGetDatum(now);
 	values[5] = Int32GetDatum(nkeys);
 	values[6] = PointerGetDatum(cstring_to_text_with_len(ops, nops));
 	values[7] = PointerGetDatum(keys);

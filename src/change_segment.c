@@ -43,11 +43,18 @@ PG_FUNCTION_INFO_V1(iterable_rotate_change_log);
 /* … or is this old and not empty. */
 #define SEGMENT_SECONDS 60
 
+/* A writer asks so often which segment is the current one. */
+#define KNOWN_US (USECS_PER_SEC / 10)
+
 int			is_max_change_log_size = 1024;
 
 static const char *const segment_names[IS_SEGMENTS] = {
 	"change_0", "change_1", "change_2", "change_3"
 };
+
+/* The current segment as last asked for, and when that was. */
+static int	known;
+static TimestampTz known_at = 0;
 
 /* ----------------------------------------------------------------
  * One segment
@@ -81,6 +88,25 @@ Oid
 is_change_segment_relid(int segment)
 {
 	return is_catalog_relation(segment_names[segment]);
+}
+
+Relation
+is_change_segment_open(TimestampTz now)
+{
+	/*
+	 * A segment that the writers have left just now is as good, if it need not
+	 * be waited for because it is being emptied.
+	 */
+	if (now >= known_at && now - known_at < KNOWN_US)
+	{
+		Oid			relid = is_change_segment_relid(known);
+
+		if (ConditionalLockRelationOid(relid, RowExclusiveLock))
+			return table_open(relid, NoLock);
+	}
+	known = is_change_segment_current();
+	known_at = now;
+	return table_open(is_change_segment_relid(known), RowExclusiveLock);
 }
 
 static bool
@@ -273,6 +299,7 @@ move_writers(bool at_once)
 
 	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(is_catalog_relation("change_segment")),
 						Int64GetDatum((int64) next));
+	known_at = 0;
 	moved_at = GetCurrentTimestamp();
 	return next;
 }

@@ -12,7 +12,9 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "utils/relcache.h"
 
 #define IS_SEGMENTS 4
 
@@ -21,6 +23,12 @@ extern int	is_max_change_log_size;
 
 /* The segment that new changes go to, as it is now; needs no rights. */
 extern int	is_change_segment_current(void);
+
+/*
+ * The same, opened and locked for a writer, up to 100 ms late.  Close it with
+ * NoLock: the lock protects what was written from is_change_segment_rotate().
+ */
+extern Relation is_change_segment_open(TimestampTz now);
 
 extern Oid	is_change_segment_relid(int segment);
 

@@ -14,6 +14,7 @@
 
 #include "capture.h"
 #include "capture_error.h"
+#include "catalog.h"
 #include "change_segment.h"
 #include "compat.h"
 #include "launcher.h"
@@ -100,6 +101,7 @@ _PG_init(void)
 	if (IsBinaryUpgrade)
 		return;
 
+	is_catalog_register();
 	is_capture_register();
 
 	if (process_shared_preload_libraries_in_progress)

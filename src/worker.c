@@ -129,6 +129,18 @@ installed(void)
 	return result;
 }
 
+/* Is it known of every sync that the log may have something for it? */
+static bool
+all_pending(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, entries)
+		if (!((Entry *) lfirst(lc))->pending)
+			return false;
+	return true;
+}
+
 /*
  * Load all states, and mark the syncs whose sources have changed since the
  * last look: one query for all of them.  False if the extension is gone.
@@ -139,7 +151,6 @@ look(void)
 	MemoryContext old;
 	List	   *states;
 	List	   *sources = NIL;
-	bool		everything = looked == NULL;
 	char	   *snapshot;
 	ListCell   *lc;
 
@@ -155,7 +166,7 @@ look(void)
 	states = is_state_load_all();
 	identity = is_state_identity();
 	snapshot = is_change_log_snapshot();
-	if (!everything)
+	if (looked && !all_pending())
 		sources = is_change_log_changed_sources(looked, snapshot);
 	MemoryContextSwitchTo(worker_context);
 	if (looked)
