@@ -9,7 +9,6 @@
 #include "batch.h"
 
 #include "common/hashfn.h"
-#include "utils/formatting.h"
 #include "utils/memutils.h"
 
 /*
@@ -29,7 +28,7 @@ key_claim(const IsRow *row)
 static Claim
 email_claim(const char *email)
 {
-	char	   *folded = asc_tolower(email, strlen(email));
+	char	   *folded = is_api_fold_email(email);
 	Claim		claim = hash_bytes_extended((const unsigned char *) folded,
 											(int) strlen(folded), 2);
 

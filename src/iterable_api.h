@@ -70,6 +70,9 @@ extern char *is_api_events_path(const char *email, const char *user_id,
 extern const char *is_api_check_email(const char *email);
 extern const char *is_api_check_user_id(const char *user_id);
 
+/* The e-mail address as Iterable keeps it: in lower case; palloc'ed. */
+extern char *is_api_fold_email(const char *email);
+
 /*
  * Copy the part of a text of Iterable's that cannot be a person's data or a
  * secret: ASCII, the first line, without what looks like a value.

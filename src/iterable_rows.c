@@ -16,6 +16,13 @@ typedef struct Identifier
 	const char *text;
 } Identifier;
 
+/* e-mail addresses are compared without case, as Iterable does */
+static Identifier
+make_identifier(IsMatch match, const char *text)
+{
+	return (Identifier) {match, match == IS_BY_EMAIL ? is_api_fold_email(text) : text};
+}
+
 /* Lists of links; -1 is the end. */
 typedef struct Entry
 {
@@ -32,38 +39,12 @@ typedef struct Link
 	int			next;
 } Link;
 
-/* e-mail addresses are compared without case, as Iterable does */
 static uint32
 identifier_hash(Identifier identifier)
 {
-	uint32		hash = identifier.match;
-
-	for (const char *p = identifier.text; *p != '\0'; p++)
-	{
-		unsigned char c = (unsigned char) *p;
-
-		if (identifier.match == IS_BY_EMAIL)
-			c = pg_ascii_tolower(c);
-		hash = hash_combine(hash, c);
-	}
-	return murmurhash32(hash);
-}
-
-static bool
-identifier_equal(Identifier a, Identifier b)
-{
-	const char *p = a.text;
-	const char *q = b.text;
-
-	if (a.match != b.match)
-		return false;
-	if (a.match != IS_BY_EMAIL)
-		return strcmp(p, q) == 0;
-	for (; *p != '\0'; p++, q++)
-		if (pg_ascii_tolower((unsigned char) *p) !=
-			pg_ascii_tolower((unsigned char) *q))
-			return false;
-	return *q == '\0';
+	return hash_combine(identifier.match,
+						hash_bytes((const unsigned char *) identifier.text,
+								   strlen(identifier.text)));
 }
 
 #define SH_PREFIX entries
@@ -71,7 +52,7 @@ identifier_equal(Identifier a, Identifier b)
 #define SH_KEY_TYPE Identifier
 #define SH_KEY identifier
 #define SH_HASH_KEY(tb, key) identifier_hash(key)
-#define SH_EQUAL(tb, a, b) identifier_equal(a, b)
+#define SH_EQUAL(tb, a, b) ((a).match == (b).match && strcmp((a).text, (b).text) == 0)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, entry) (entry)->hash
 #define SH_SCOPE static inline
@@ -106,7 +87,6 @@ static void
 add_identifier(IsRowIndex *index, IsMatch match, const char *text, int row,
 			   bool is_new)
 {
-	Identifier	identifier = {match, text};
 	Entry	   *entry;
 	int		   *first;
 	bool		found;
@@ -114,7 +94,7 @@ add_identifier(IsRowIndex *index, IsMatch match, const char *text, int row,
 	if (text == NULL)
 		return;
 
-	entry = entries_insert(index->entries, identifier, &found);
+	entry = entries_insert(index->entries, make_identifier(match, text), &found);
 	if (!found)
 		entry->first_key = entry->first_new = -1;
 
@@ -180,8 +160,7 @@ mark_links(IsRowIndex *index, int link, const IsMeaning *meaning)
 bool
 is_rows_mark(IsRowIndex *index, const char *text, const IsMeaning *meaning)
 {
-	Identifier	identifier = {meaning->match, text};
-	Entry	   *entry = entries_lookup(index->entries, identifier);
+	Entry	   *entry = entries_lookup(index->entries, make_identifier(meaning->match, text));
 
 	if (entry == NULL)
 		return false;

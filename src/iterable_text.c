@@ -11,6 +11,10 @@
 
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <locale.h>
+#include <wctype.h>
+
+#include "mb/pg_wchar.h"
 
 #define MAX_EMAIL_BYTES 254
 #define MAX_LOCAL_CHARS 64
@@ -158,6 +162,61 @@ is_api_check_user_id(const char *user_id)
 	if (user_id[len - 1] == ' ')
 		return "the user id ends with a blank";
 	return NULL;
+}
+
+/*
+ * What is sent is UTF-8, whatever the locale of the database is.  Without that
+ * locale only ASCII is folded: then rows whose addresses come back in another
+ * case count as unaccounted, and never as accepted.
+ */
+static char *
+fold_utf8(const char *text)
+{
+	static locale_t utf8 = (locale_t) 0;
+	Size		left = strlen(text);
+	char	   *folded = palloc(2 * left + 1);
+	char	   *to = folded;
+
+	if (utf8 == (locale_t) 0)
+		utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t) 0);
+	while (left > 0)
+	{
+		const unsigned char *p = (const unsigned char *) text;
+		int			len = pg_utf_mblen(p);
+
+		if (utf8 != (locale_t) 0 && (Size) len <= left && pg_utf8_islegal(p, len))
+		{
+			unicode_to_utf8((pg_wchar) towlower_l((wint_t) utf8_to_unicode(p), utf8),
+							(unsigned char *) to);
+			to += pg_utf_mblen((unsigned char *) to);
+		}
+		else
+		{
+			len = 1;
+			*to++ = pg_ascii_tolower(*p);
+		}
+		text += len;
+		left -= len;
+	}
+	*to = '\0';
+	return folded;
+}
+
+char *
+is_api_fold_email(const char *email)
+{
+	char	   *folded = pstrdup(email);
+
+	for (char *p = folded; *p != '\0'; p++)
+	{
+		if (IS_HIGHBIT_SET(*p))
+		{
+			pfree(folded);
+			return fold_utf8(email);
+		}
+		*p = pg_ascii_tolower(*p);
+	}
+	return folded;
 }
 
 /* ----------------------------------------------------------------

@@ -177,6 +177,24 @@ matching(void **state)
 	check_cases(cases, lengthof(cases));
 }
 
+/* Letters beyond ASCII come back in lower case as well; user ids do not change. */
+static void
+other_letters(void **state)
+{
+	static const char body[] = COUNTS(1, 2)
+		FAILED("\"invalidEmails\":[\"j\xC3\xBCrgen@x.com\"],\"forgottenUserIds\":[\"c3\",\"C3\"]") END;
+	IsApiRow	three[] = {
+		{.email = "J\xC3\x9CRGEN@X.com"},
+		{.email = "J\xC3\x9CRG@X.com"},
+		{.user_id = "C3"},
+	};
+
+	is_api_read_answer(USERS, 200, body, sizeof(body) - 1, three, 3, &answer);
+	assert_int_equal(three[0].verdict, IS_VERDICT_REJECTED);
+	assert_int_equal(three[1].verdict, IS_VERDICT_UNKNOWN);
+	assert_int_equal(three[2].verdict, IS_VERDICT_REJECTED);
+}
+
 /*
  * One user takes the address of another one of the same request: a conflict is
  * the first one's, other failures are the second one's.
@@ -298,6 +316,7 @@ main(void)
 		cmocka_unit_test(each_list),
 		cmocka_unit_test(old_lists),
 		cmocka_unit_test(matching),
+		cmocka_unit_test(other_letters),
 		cmocka_unit_test(new_identifier_is_a_key),
 		cmocka_unit_test(counts),
 		cmocka_unit_test(fields),

@@ -136,6 +136,21 @@ bad_emails(void **state)
 	}
 }
 
+/* Iterable keeps addresses in lower case. */
+static void
+folding(void **state)
+{
+	assert_string_equal(is_api_fold_email("J.Doe+X@Example.COM"), "j.doe+x@example.com");
+	assert_string_equal(is_api_fold_email("J\xC3\x9CRGEN@Stra\xC3\x9F" "e.de"), "j\xC3\xBCrgen@stra\xC3\x9F" "e.de");
+	assert_string_equal(is_api_fold_email("\xCE\x91\xD0\x94@X.gr"), "\xCE\xB1\xD0\xB4@x.gr");
+	/* of another length: Kelvin sign, A with stroke */
+	assert_string_equal(is_api_fold_email("\xE2\x84\xAA\xC8\xBA"), "k\xE2\xB1\xA5");
+	/* not UTF-8, and cut off */
+	assert_string_equal(is_api_fold_email("A\xFF" "B\xC3"), "a\xFF" "b\xC3");
+	assert_string_equal(is_api_fold_email("\xF0\x9F\x98"), "\xF0\x9F\x98");
+	assert_string_equal(is_api_fold_email(""), "");
+}
+
 static void
 user_ids(void **state)
 {
@@ -279,6 +294,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_emails),
 		cmocka_unit_test(bad_emails),
+		cmocka_unit_test(folding),
 		cmocka_unit_test(user_ids),
 		cmocka_unit_test(paths),
 		cmocka_unit_test(redaction),
