@@ -399,7 +399,7 @@ read_error(IsEndpoint endpoint, int status, const cJSON *json,
 		if (msg == NULL)
 			msg = is_cjson_string(json, "message");
 		if (msg != NULL)
-			is_api_redact(msg, answer->message, sizeof(answer->message));
+			is_api_redact(msg, rows, nrows, answer->message, sizeof(answer->message));
 		if (strpbrk(answer->message, "abcdefghijklmnopqrstuvwxyz") == NULL)
 			strlcpy(answer->message, meaning->message, sizeof(answer->message));
 	}

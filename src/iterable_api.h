@@ -73,12 +73,6 @@ extern const char *is_api_check_user_id(const char *user_id);
 /* The e-mail address as Iterable keeps it: in lower case; palloc'ed. */
 extern char *is_api_fold_email(const char *email);
 
-/*
- * Copy the part of a text of Iterable's that cannot be a person's data or a
- * secret: ASCII, the first line, without what looks like a value.
- */
-extern void is_api_redact(const char *text, char *to, Size to_size);
-
 /* What an answer means for one row. */
 typedef enum IsVerdict
 {
@@ -111,6 +105,14 @@ typedef struct IsApiRow
 								 * palloc'ed, or the answer's */
 	const char *hint;			/* constant: what a person must mend, or NULL */
 } IsApiRow;
+
+/*
+ * Copy the part of a text of Iterable's that cannot be a person's data or a
+ * secret: ASCII, the first line, without what looks like a value, or is one of
+ * the rows that were sent.
+ */
+extern void is_api_redact(const char *text, const IsApiRow *rows, int nrows,
+						  char *to, Size to_size);
 
 /* What an answer means for the request as a whole. */
 typedef enum IsAnswerKind

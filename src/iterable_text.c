@@ -280,7 +280,8 @@ is_api_events_path(const char *email, const char *user_id, int max_events)
  *
  * Iterable's messages repeat what was sent: "Invalid email: x", "userId 42",
  * and for a malformed body the body and the headers with the key.  So words
- * are let through one by one, and what may be a value becomes "...".
+ * are let through one by one, and what may be a value, or is one of a row that
+ * was sent, becomes "...".
  * ----------------------------------------------------------------
  */
 
@@ -363,6 +364,39 @@ is_harmless(const char *word, Size len)
 	return digits <= 6 && !(digits >= 3 && letters >= 3);
 }
 
+/* Is the text that ends here, in JSON, of a value, and not of a member's name? */
+static bool
+ends_in_value(const char *p, const char *end)
+{
+	for (; p < end && *p != '"'; p++)
+		if (*p == '\\')
+			p++;
+	return p + 1 >= end || p[1] != ':';
+}
+
+/* Does a value that was sent contain this word? */
+static bool
+is_echo(const char *word, Size len, const IsApiRow *rows, int nrows)
+{
+	if (len < 2 || is_one_of(word, len, no_values, lengthof(no_values)))
+		return false;
+	for (int i = 0; i < nrows; i++)
+	{
+		const char *p = rows[i].payload;
+		const char *end = p ? p + rows[i].payload_len : NULL;
+
+		while (p && (p = memmem(p, end - p, word, len)) != NULL)
+		{
+			if (p > rows[i].payload && !isalnum((unsigned char) p[-1]) &&
+				(p + len == end || !isalnum((unsigned char) p[len])) &&
+				ends_in_value(p + len, end))
+				return true;
+			p += len;
+		}
+	}
+	return false;
+}
+
 /* Where the echo of a request begins, or the end of the first line. */
 static const char *
 end_of_words(const char *text)
@@ -416,7 +450,7 @@ end_of_quotation(const char *p, const char *text, const char *end)
 }
 
 void
-is_api_redact(const char *text, char *to, Size to_size)
+is_api_redact(const char *text, const IsApiRow *rows, int nrows, char *to, Size to_size)
 {
 	const char *end = end_of_words(text);
 	const char *p = text;
@@ -457,7 +491,8 @@ is_api_redact(const char *text, char *to, Size to_size)
 			while (len > 0 && strchr(".,:;=!?", word[len - 1]) != NULL)
 				len--;
 			show = is_harmless(word, len) &&
-				!(value_next && !is_one_of(word, len, no_values, lengthof(no_values)));
+				!(value_next && !is_one_of(word, len, no_values, lengthof(no_values))) &&
+				!is_echo(word, len, rows, nrows);
 		}
 
 		if (show)
@@ -480,7 +515,9 @@ is_api_redact(const char *text, char *to, Size to_size)
 		}
 		hidden = !show;
 
-		value_next = show && may_precede_value(word, len);
+		/* a value may have several words */
+		value_next = show ? may_precede_value(word, len) :
+			value_next && quotation_end == NULL;
 		/* "email:" is followed by nothing but the value, blanks and all */
 		if (value_next && (p[-1] == ':' || p[-1] == '='))
 			break;

@@ -118,6 +118,23 @@ synced($node, 'shown', 'a newer change is tried by itself');
 is(accepted('shown'), '1 2', 'and clears the failure');
 
 #
+# An answer that repeats what was sent: nothing of it is kept
+#
+my $echo = scene('echo');
+my @echoes = (
+	'Contact canary-person-1@example.com is forgotten',
+	'canary-person-1 is no address',
+	'Value CANARYPERSON is wrong, and canaryword, too',
+	'Invalid JSON body: {"users":[{"email":"canary-person-1@example.com"}]}',
+	'Headers: List((Api-Key,' . $echo->key . '))');
+$echo->script(map { { status => 400, body => { code => 'BadParams', msg => $_ } } } @echoes);
+sql(q{INSERT INTO echo (id, who, extra) SELECT i, 'canary-person-1@example.com', 'some canaryword CANARYPERSON' FROM generate_series(1, 5) i});
+synced($node, 'echo', 'rows are refused with an echo', 5);
+is( sql(q{SELECT string_agg(message, ', ' ORDER BY key) FROM iterable.failure WHERE sync = 'echo'}),
+	'Contact ... is forgotten, ... is no address, Value ... is wrong, and ... too, Invalid JSON, Iterable refuses the row',
+	'the failures say what is wrong, and not of whom');
+
+#
 # Some of the failures
 #
 scene('chosen');
@@ -376,7 +393,7 @@ my $public = sql(q{
 	SELECT message FROM iterable.failure;
 	SELECT reason, last_error, what_to_do FROM iterable.sync_status;
 });
-foreach my $secret (map({ $_->key } values %emulator), 'canary-person')
+foreach my $secret (map({ $_->key } values %emulator), 'canary-person', 'canaryword', 'CANARYPERSON')
 {
 	log_lacks($node, $secret, "no $secret is in the log");
 	ok(index($public, $secret) < 0, 'nor in what people see');

@@ -233,7 +233,8 @@ redaction(void **state)
 		{"unclosed 'Jane Doe", "unclosed ..."},
 		{"call 4915112345678 failed", "call ... failed"},
 		{"key 0123456789abcdef0123456789abcdef is disabled", "key ... is disabled"},
-		{"token a1b2c3d4e5f6a7b8 bad", "token ... bad"},
+		{"token a1b2c3d4e5f6a7b8 is bad", "token ... is bad"},
+		{"user Jane Doe Smith is gone", "user ... is gone"},
 		{"Herr J\xC3\xBCrgen fehlt", "Herr ... fehlt"},
 		{"first line\nApi-Key: 123", "first line"},
 		{"first line\r\nApi-Key: 123", "first line"},
@@ -252,7 +253,7 @@ redaction(void **state)
 	{
 		char		shown[256];
 
-		is_api_redact(cases[i].text, shown, sizeof(shown));
+		is_api_redact(cases[i].text, NULL, 0, shown, sizeof(shown));
 		if (strcmp(shown, cases[i].shown) != 0)
 		{
 			print_error("\"%s\" became \"%s\", not \"%s\"\n", cases[i].text, shown,
@@ -261,6 +262,42 @@ redaction(void **state)
 		}
 	}
 	assert_int_equal(wrong, 0);
+}
+
+/* Words of the rows that were sent are theirs, wherever they stand. */
+static void
+redaction_of_echoes(void **state)
+{
+	static const char *const payloads[] = {
+		"{\"userId\":\"U-17\",\"dataFields\":{\"plan\":\"gold\",\"note\":\"so \\\"called\\\" Jane Doe\",\"age\":47}}",
+		"{\"userId\":\"x\",\"dataFields\":{\"request\":null,\"list\":[\"one\",\"is\"]}}",
+	};
+	static const struct
+	{
+		const char *text;
+		const char *shown;
+	}			cases[] = {
+		{"Contact U-17 is forgotten", "Contact ... is forgotten"},
+		{"Jane is no date", "... is no date"},
+		{"called and Doe", "... and ..."},
+		{"Janet Do is 4 of 470", "Janet Do is 4 of 470"},
+		{"plan must not be gold at 47", "plan must not be ... at ..."},
+		{"the request has one note", "the request has ... note"},
+	};
+	IsApiRow	sent[3] = {{.email = NULL}};
+
+	for (int i = 0; i < 2; i++)
+	{
+		sent[i].payload = payloads[i];
+		sent[i].payload_len = strlen(payloads[i]);
+	}
+	for (size_t i = 0; i < lengthof(cases); i++)
+	{
+		char		shown[256];
+
+		is_api_redact(cases[i].text, sent, 3, shown, sizeof(shown));
+		assert_string_equal(shown, cases[i].shown);
+	}
 }
 
 static void
@@ -272,19 +309,19 @@ redaction_of_long_texts(void **state)
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = i % 5 == 4 ? ' ' : 'a';
 	text[sizeof(text) - 1] = '\0';
-	is_api_redact(text, shown, sizeof(shown));
+	is_api_redact(text, NULL, 0, shown, sizeof(shown));
 	assert_between(strlen(shown), 150, 200);
 
 	for (size_t size = 1; size < 30; size++)
 	{
 		memset(shown, 'x', sizeof(shown));
-		is_api_redact("a bc def ghij 'klmno' pq", shown, size);
+		is_api_redact("a bc def ghij 'klmno' pq", NULL, 0, shown, size);
 		assert_true(strlen(shown) < size);
 		assert_true(shown[size] == 'x');
 	}
 
 	memset(text, 'a', sizeof(text) - 1);
-	is_api_redact(text, shown, sizeof(shown));
+	is_api_redact(text, NULL, 0, shown, sizeof(shown));
 	assert_string_equal(shown, "...");
 }
 
@@ -298,6 +335,7 @@ main(void)
 		cmocka_unit_test(user_ids),
 		cmocka_unit_test(paths),
 		cmocka_unit_test(redaction),
+		cmocka_unit_test(redaction_of_echoes),
 		cmocka_unit_test(redaction_of_long_texts),
 	};
 
