@@ -199,6 +199,11 @@ $halved->config({ recordBodies => JSON::PP::false });
 $halved->script({ status => 429, body => { code => 'RateLimitExceeded', msg => 'x' }, headers => { 'Retry-After' => '1' } });
 sql(q{INSERT INTO halved SELECT i, 'user' || i || '@example.com' FROM generate_series(1, 9000) i});
 
+# A long way: as many requests are under way as the limit needs.
+my $far = scene('far', users_rate => 5);
+$far->config({ recordBodies => JSON::PP::false, latencyMs => 800 });
+sql(q{INSERT INTO far SELECT i, 'user' || i || '@example.com' FROM generate_series(1, 30000) i});
+
 # Answers that never come.
 scene('silent', object => 'event', request_timeout => '400ms')->script(
 	{ path => '/api/events/trackBulk', action => 'hang' },
@@ -560,6 +565,10 @@ my @halved = map { $_->{at} } $halved->requests;
 is(scalar(@halved), 10, '429: one request was made again');
 cmp_ok($halved[2] - $halved[0], '>=', 0.99, '429: Retry-After is respected');
 is((grep { $halved[$_ + 4] - $halved[$_] < 0.8 } 2 .. $#halved - 4), 0, '429: the pace is half of what it was');
+
+wait_until(sub { $far->stats->{users} == 30000 }, 'far away: everything arrives', 60);
+my @far = map { $_->{at} } $far->requests;
+cmp_ok($far[-1] - $far[-16], '<', 15 / 5 / 0.9, 'far away: the limit is used nevertheless');
 
 wait_until(sub { $limited->stats->{users} == 15000 }, 'many 429: everything arrives', 60);
 synced($node, 'limited', 'many 429: the sync ends');
