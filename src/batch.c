@@ -17,11 +17,14 @@
  */
 typedef uint64 Claim;
 
+/* set in those of users */
+#define USER_CLAIM UINT64CONST(1)
+
 static Claim
 key_claim(const IsRow *row)
 {
 	return hash_bytes_extended((const unsigned char *) row->key,
-							   (int) strlen(row->key), 1);
+							   (int) strlen(row->key), 1) & ~USER_CLAIM;
 }
 
 /* Iterable does not tell e-mail addresses apart by case. */
@@ -33,14 +36,14 @@ email_claim(const char *email)
 											(int) strlen(folded), 2);
 
 	pfree(folded);
-	return claim;
+	return claim | USER_CLAIM;
 }
 
 static Claim
 user_id_claim(const char *user_id)
 {
 	return hash_bytes_extended((const unsigned char *) user_id,
-							   (int) strlen(user_id), 3);
+							   (int) strlen(user_id), 3) | USER_CLAIM;
 }
 
 /* All claims of a row; returns how many. */
@@ -505,6 +508,24 @@ is_batch_release(IsBatch *batch, HTAB *claims)
 	while ((claim = hash_seq_search(&status)) != NULL)
 		(void) hash_search(claims, claim, HASH_REMOVE, NULL);
 	batch->holds_claims = false;
+}
+
+bool
+is_batch_shares_user(const IsBatch *a, const IsBatch *b)
+{
+	bool		a_is_smaller = hash_get_num_entries(a->claimed) < hash_get_num_entries(b->claimed);
+	HTAB	   *larger = a_is_smaller ? b->claimed : a->claimed;
+	HASH_SEQ_STATUS status;
+	Claim	   *claim;
+
+	hash_seq_init(&status, a_is_smaller ? a->claimed : b->claimed);
+	while ((claim = hash_seq_search(&status)) != NULL)
+		if ((*claim & USER_CLAIM) && hash_search(larger, claim, HASH_FIND, NULL))
+		{
+			hash_seq_term(&status);
+			return true;
+		}
+	return false;
 }
 
 /* ----------------------------------------------------------------

@@ -148,6 +148,9 @@ extern bool is_batch_taken(const IsBatch *filling, HTAB *claims,
 extern void is_batch_claim(IsBatch *batch, HTAB *claims);
 extern void is_batch_release(IsBatch *batch, HTAB *claims);
 
+/* Do two batches, of whatever syncs, claim the same user? */
+extern bool is_batch_shares_user(const IsBatch *a, const IsBatch *b);
+
 /*
  * Of a resumed window: keys whose fate has been recorded since, so that what
  * Iterable has of them is known again.  There is a bound; beyond it keys stay

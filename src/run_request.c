@@ -11,6 +11,7 @@
 #include "gate.h"
 #include "pacer_shmem.h"
 #include "run_internal.h"
+#include "turn.h"
 
 /* Requests under way at once, and look-ups. */
 #define MIN_LANES 2
@@ -27,6 +28,7 @@ is_run_cancel_requests(IsRun *run)
 	foreach(lc, run->requests)
 		is_http_cancel(run->http, lfirst(lc));
 	run->requests = NIL;
+	is_turn_step_back(run, true);
 }
 
 /*
@@ -41,22 +43,31 @@ is_run_lanes(const IsRun *run)
 	return Max(MIN_LANES, Min(IS_RUN_MAX_LANES, (int) needed + 1));
 }
 
+/* 0 if the sync and its connection are well, else µs to wait. */
+static int64
+ask_connection(IsRun *run)
+{
+	int64		now = is_run_now_us();
+	int64		wait = run->not_before > now ? run->not_before - now :
+		is_gate_ask(run->connection, now);
+
+	if (wait > 0)
+		is_turn_step_back(run, false);
+	return Min(wait, CONNECTION_LOOK_INTERVAL);
+}
+
 /* 0 if a request may leave, else µs to wait; counts it if so. */
 static int64
 ask_to_send(IsRun *run, IsEndpoint endpoint, int64 *counted)
 {
-	int64		now = is_run_now_us();
-	int64		wait;
+	int64		wait = ask_connection(run);
 
-	if (run->not_before > now)
-		return Min(run->not_before - now, CONNECTION_LOOK_INTERVAL);
-	wait = is_gate_ask(run->connection, now);
 	if (wait > 0)
-		return Min(wait, CONNECTION_LOOK_INTERVAL);
+		return wait;
 	wait = is_pacer_ask(run->connection->rate_group, endpoint,
 						run->connection->rate[endpoint], counted);
 	if (wait == 0)
-		is_gate_pass(run->connection, now);
+		is_gate_pass(run->connection, is_run_now_us());
 	return wait;
 }
 
@@ -147,7 +158,11 @@ is_run_dispatch(IsRun *run)
 			return wait;
 		if (batch->lookups > 0 || run->sending >= is_run_lanes(run))
 			continue;
-		if (!is_batch_build_request(batch))
+		wait = ask_connection(run);
+		if (wait > 0)
+			return wait;
+		if (!is_turn_ask(run->connection->rate_group, run, batch) ||
+			!is_batch_build_request(batch))
 			continue;
 		wait = ask_to_send(run, run->endpoint, &counted);
 		if (wait > 0)

@@ -15,6 +15,7 @@
 #include "gate.h"
 #include "pacer_shmem.h"
 #include "run_internal.h"
+#include "turn.h"
 #include "txn.h"
 
 /* Backoff with full jitter, in µs. */
@@ -344,6 +345,7 @@ take_bulk_answer(IsRun *run, IsBatch *batch, IsHttpAnswer *answer)
 
 	batch->sending = false;
 	run->sending--;
+	is_turn_end(batch);
 	batch->counts.requests++;
 	batch->counts.bytes += batch->body.len;
 

@@ -361,6 +361,48 @@ cmp_ok($emulator->stats->{maxInFlightSameUser}, '<=', 1,
 cmp_ok($emulator->stats->{maxInFlight}, '>', 1, 'though requests overlap');
 is($emulator->stats->{users}, 3501, 'e-mails do not differ by case');
 
+#
+# Nor in requests of two syncs
+#
+sql(q{
+	CREATE TABLE twin AS SELECT id, 'USER' || id || '@example.com' AS email, 0 AS n FROM generate_series(1, 100) id;
+	ALTER TABLE twin ADD PRIMARY KEY (id);
+	SELECT iterable_create_sync('twin', 'prod', 'twin', 'user', 'id', 'email');
+	SELECT iterable_add_mapping('twin', 'twin', column_name => 'n');
+	SELECT iterable_enable_sync('twin', 'updates_only');
+});
+$emulator->config({ latencyMs => 50 });
+mark();
+foreach (1 .. 10)
+{
+	sql(q{UPDATE many SET n = n + 1 WHERE id <= 200; UPDATE twin SET n = n + 1});
+	select(undef, undef, undef, 0.03);
+}
+synced($node, $_) foreach qw(many twin);
+$emulator->config({ latencyMs => 0 });
+cmp_ok($emulator->stats->{maxInFlightSameUser}, '<=', 1, 'no user is in requests of two syncs at a time');
+cmp_ok(scalar(grep { $_->{body} =~ /"twin"/ } requests()), '>', 1, 'none of which waits until the other has nothing to do');
+is(user('user1@example.com')->{dataFields}{twin}, 10, 'what is newest arrives');
+
+# Who waits for the other goes when that has its answer, or waits itself.
+$emulator->script({ action => 'hang' });
+sql(q{UPDATE many SET n = 0 WHERE id = 1});
+wait_until(sub { $emulator->stats->{inFlight} == 1 }, 'a request of one sync hangs');
+sql(q{UPDATE twin SET n = 0 WHERE id = 1});
+sql(q{SELECT * FROM iterable_wait('twin', '500ms')});
+is(user('user1@example.com')->{dataFields}{twin}, 10, 'the other waits');
+$emulator->release;
+synced($node, $_, 'and goes when there is an answer') foreach qw(twin many);
+$emulator->script({ status => 503, body => 'oops', headers => { 'Retry-After' => '5' } });
+sql(q{UPDATE many SET n = 1 WHERE id = 1});
+wait_until(sub { (requests())[-1]{status} == 503 }, 'the one has an answer and must wait');
+my $twin_at = time();
+sql(q{UPDATE twin SET n = 1 WHERE id = 1});
+synced($node, 'twin', 'the other does not wait');
+cmp_ok(time() - $twin_at, '<', 3, 'not at all');
+sql(q{SELECT iterable_drop_sync('twin')});
+synced($node, 'many', 'nor is anything lost');
+
 $emulator->reset({ usersRate => 0, eventsRate => 0 });
 $marked = 0;
 
