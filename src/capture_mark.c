@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
@@ -25,7 +26,7 @@
 
 #define TRANCHE_NAME "IterableCaptureMark"
 #define MARKS_FILE PGSTAT_STAT_PERMANENT_DIRECTORY "/iterable_sync.marks"
-#define FILE_MAGIC 0x49534d31
+#define FILE_MAGIC 0x49534d32
 
 /* With more sources than that, all of the database are marked. */
 #define MARKS_PER_DATABASE 16
@@ -188,9 +189,10 @@ is_capture_mark_memory(void)
  */
 
 static void
-merge(IsCaptureMark *mark, bool committed, TransactionId prepared)
+merge(IsCaptureMark *mark, TimestampTz since, bool committed, TransactionId prepared)
 {
 	mark->changes++;
+	mark->since = Min(mark->since, since);
 	mark->committed |= committed;
 	if (TransactionIdIsValid(prepared) &&
 		(!TransactionIdIsValid(mark->prepared) ||
@@ -235,21 +237,21 @@ find_or_make(int32 source_id)
 	if (n > 0 && (unused == NULL || n >= MARKS_PER_DATABASE - 1 ||
 				  source_id == IS_ALL_SOURCES))
 	{
-		IsCaptureMark all = {.source_id = IS_ALL_SOURCES};
+		IsCaptureMark all = {.source_id = IS_ALL_SOURCES, .since = DT_NOEND};
 
 		for (int i = 0; i < max_marks(); i++)
 		{
 			mark = &shared->marks[i];
 			if (mark->database != MyDatabaseId || mark->source_id == IS_PERMIT)
 				continue;
-			merge(&all, mark->committed, mark->prepared);
+			merge(&all, mark->since, mark->committed, mark->prepared);
 			free_mark(mark);
 			unused = mark;
 		}
 		*unused = all;
 	}
 	else if (unused != NULL)
-		*unused = (IsCaptureMark) {.source_id = source_id};
+		*unused = (IsCaptureMark) {.source_id = source_id, .since = DT_NOEND};
 	if (unused == NULL)
 		return NULL;
 	unused->database = MyDatabaseId;
@@ -265,7 +267,8 @@ is_capture_mark_set(int32 source_id, TransactionId prepared)
 	LWLockAcquire(&shared->lock, LW_EXCLUSIVE);
 	mark = find_or_make(source_id);
 	if (mark != NULL)
-		merge(mark, !TransactionIdIsValid(prepared), prepared);
+		merge(mark, GetCurrentTransactionStartTimestamp(),
+			  !TransactionIdIsValid(prepared), prepared);
 	else
 		shared->memory.data[0]++;
 	LWLockRelease(&shared->lock);

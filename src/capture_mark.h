@@ -18,6 +18,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "utils/uuid.h"
 
 /* The source_id of a mark of all sources of a database. */
@@ -31,6 +32,7 @@ typedef struct IsCaptureMark
 	Oid			database;		/* InvalidOid: free */
 	int32		source_id;
 	uint32		changes;		/* of the mark itself, to tell whether it is the same */
+	TimestampTz since;			/* the first change was not before */
 	bool		committed;		/* what was not captured can be seen, or … */
 
 	/* … will be when a prepared transaction is finished; the newest of them */

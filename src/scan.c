@@ -124,6 +124,26 @@ is_scan_request_again(int32 sync_id, const char *reason)
 }
 
 bool
+is_scan_noting_since(int32 sync_id, TimestampTz *since)
+{
+	static IsQuery query = IS_QUERY(
+		"SELECT requested_at FROM iterable.sync_scan "
+		"WHERE sync_id OPERATOR(pg_catalog.=) $1 AND kind OPERATOR(pg_catalog.=) 'n'",
+		1, INT4OID
+	);
+	Datum		arg = Int32GetDatum(sync_id);
+	bool		found;
+	bool		isnull;
+
+	SPI_connect();
+	found = is_query_run(&query, &arg, NULL) == 1;
+	if (found)
+		*since = DatumGetTimestampTz(is_query_value(0, 1, &isnull));
+	SPI_finish();
+	return found;
+}
+
+bool
 is_scan_waits(int32 sync_id, const char *reason)
 {
 	static IsQuery query = IS_QUERY(

@@ -25,6 +25,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 /*
  * Scans of a sync go one after the other, those of the first kind first.  So
  * what is there is noted before anything is compared with the notes, and a
@@ -59,6 +61,9 @@ extern void is_scan_request_check(int32 sync_id, const char *reason);
  * scan is done.
  */
 extern void is_scan_request_again(int32 sync_id, const char *reason);
+
+/* Are rows being noted, or to be?  Then *since is when that was asked for. */
+extern bool is_scan_noting_since(int32 sync_id, TimestampTz *since);
 
 /* Is one asked for, for this reason, that has not begun? */
 extern bool is_scan_waits(int32 sync_id, const char *reason);

@@ -29,6 +29,7 @@
 #include "capture_mark.h"
 #include "catalog.h"
 #include "compat.h"
+#include "delivery.h"
 #include "query.h"
 #include "scan.h"
 #include "source.h"
@@ -114,9 +115,25 @@ newest_prepared(TransactionId limit)
 	return newest;
 }
 
-/* Ask for scans of the captured syncs of a source, or of all. */
+/*
+ * A row that is noted after it was changed would pass for unchanged.  DT_NOEND:
+ * nobody knows since when changes were not captured.  Marks do not last long,
+ * so that was hardly before the rows that are being noted now.
+ */
 static void
-request_scans(int32 source_id, const char *reason)
+forget_notes(int32 sync_id, TimestampTz since)
+{
+	if (since == DT_NOEND && !is_scan_noting_since(sync_id, &since))
+		return;
+	is_delivery_forget_notes(sync_id, since);
+}
+
+/*
+ * Ask for scans of the captured syncs of a source, or of all, of which changes
+ * were not captured since then.
+ */
+static void
+request_scans(int32 source_id, TimestampTz since, const char *reason)
 {
 	static IsQuery query = IS_QUERY(
 		"SELECT s.sync_id FROM iterable.sync s JOIN iterable.sync_state t "
@@ -134,6 +151,7 @@ request_scans(int32 source_id, const char *reason)
 
 		if (sync == NULL || !is_source_may_be_captured(sync))
 			continue;
+		forget_notes(sync->sync_id, since);
 		is_scan_request_again(sync->sync_id, reason);
 		ereport(LOG,
 				(errmsg("sync \"%s\" compares its source with what was sent: %s",
@@ -158,7 +176,7 @@ look_at_memory(const pg_uuid_t *memory, bool *compares)
 	{
 		TransactionId prepared = newest_prepared(InvalidTransactionId);
 
-		request_scans(IS_ALL_SOURCES,
+		request_scans(IS_ALL_SOURCES, DT_NOEND,
 					  "the server was not shut down cleanly, and changes may not have been captured");
 		if (TransactionIdIsValid(prepared))
 		{
@@ -185,7 +203,8 @@ compare(const pg_uuid_t *memory, bool compares, const IsCaptureMark *marks, int 
 			!TransactionIdIsValid(newest_prepared(marks[i].prepared));
 		done[i] = marks[i].committed || finished[i];
 		if (done[i])
-			request_scans(marks[i].source_id, "changes of the source could not be captured");
+			request_scans(marks[i].source_id, marks[i].since,
+						  "changes of the source could not be captured");
 	}
 	is_txn_commit();
 

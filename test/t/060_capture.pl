@@ -52,6 +52,7 @@ my $emulator = start_emulator(usersRate => 0);
 my $node = start_cluster(
 	'main',
 	conf => q{
+iterable_sync.rescan_interval = 1h
 max_prepared_transactions = 10
 wal_level = logical
 log_min_messages = warning

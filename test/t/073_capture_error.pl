@@ -10,6 +10,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::Bin;
 use IterableSync::Test;
+use Time::HiRes qw(usleep);
 
 my $emulator = start_emulator(usersRate => 0);
 my $node = start_cluster(
@@ -222,6 +223,21 @@ $blocker->query_safe('COMMIT');
 $blocker->quit;
 delivered('p8@example.com', 9, 'and is compared');
 
+### Rows that are noted after they were changed
+
+my $enable = q{
+	CREATE TABLE fresh_%s (id int PRIMARY KEY, email text, n int NOT NULL);
+	INSERT INTO fresh_%s VALUES (1, 'one%s@example.com', 0), (2, 'two%s@example.com', 0);
+	SELECT iterable_create_sync('fresh_%s', 'prod', 'fresh_%s', 'user', 'id', 'email');
+	SELECT iterable_add_mapping('fresh_%s', 'n', column_name => 'n');
+	BEGIN;
+	SELECT iterable_enable_sync('fresh_%s', 'updates_only');
+	UPDATE fresh_%s SET n = 51 WHERE id = 1;
+	COMMIT};
+break_log();
+sql($enable =~ s/%s/a/gr);
+mend_log();
+delivered('onea@example.com', 51, 'what could not be captured was not noted');
 ### A clean stop
 
 sql('CREATE DATABASE dropped');
@@ -288,6 +304,20 @@ delivered('left@example.com', 1, 'as is all else');
 $node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM iterable.sync_scan');
 sql(q{COMMIT PREPARED 'four'});
 delivered('p4@example.com', 24, 'and once more when what was prepared then is finished');
+
+# nobody has looked since rows were to be noted
+compares();
+my $worker = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'iterable_sync worker' AND datname = 'postgres'});
+kill('STOP', $worker);
+break_log();
+sql($enable =~ s/%s/b/gr);
+mend_log();
+kill('QUIT', $node->{_pid});
+usleep(100_000);
+kill('CONT', $worker);
+$node->stop('immediate', fail_ok => 1);
+$node->start;
+delivered('oneb@example.com', 51, 'what may not have been captured was not noted either');
 
 # the death of a session takes shared memory along
 forget_other();
