@@ -21,7 +21,7 @@ out
 out "| pending when it began | left at the end | Pss_Anon | RSS | temporary files, MB |"
 out "|---|---|---|---|---|"
 forget
-for pending in 1000 $((million / 10)) "$million"; do
+for pending in 1000 "$million" $((10 * million)); do
 	say "memory: $pending pending" >&2
 	new_database "memory_$pending"
 	new_emulator --users-rate 0
