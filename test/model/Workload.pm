@@ -141,10 +141,10 @@ sub savepoints
 # A row is sent at once, and then the transaction comes to this or that end.
 sub send_row
 {
-	my ($dice, $token, $durable, $prepared) = @_;
+	my ($dice, $token, $prepared) = @_;
 	my $source = $dice->one_of(@current);
 	my $id = $dice->between(1, $hot{$source});
-	my $end = $dice->weighted(COMMIT => 6, ROLLBACK => 4, $durable eq 'off' ? () : (PREPARE => 1));
+	my $end = $dice->weighted(COMMIT => 6, ROLLBACK => 4, PREPARE => 1);
 	my @more = $dice->chance(40) ? statements($dice, $token) : ();
 
 	if ($end eq 'PREPARE')
@@ -164,9 +164,9 @@ sub transaction
 	my $sync = $durable eq 'mixed' ? $dice->one_of(qw(on off)) : $durable;
 	my @set = "SET synchronous_commit = $sync;";
 	my $kind = $dice->weighted(single => 40, block => 20, savepoints => 14, loop => 4,
-		rollback => 6, bulk => 1, lock => 1, engine => 2, send_row => 4,
+		rollback => 6, bulk => 1, lock => 1, engine => 2,
 		# these wait until they are on disk, whatever synchronous_commit says
-		$durable eq 'off' ? () : (prepare => 6, finish => 4));
+		$durable eq 'off' ? () : (prepare => 6, finish => 4, send_row => 6));
 
 	return "@set " . statement($dice, $token) if $kind eq 'single';
 	return join(' ', @set, 'BEGIN;', statements($dice, $token), 'COMMIT;') if $kind eq 'block';
@@ -182,7 +182,7 @@ sub transaction
 	return $dice->one_of('SELECT iterable.rotate_change_log();', q{CALL iterable_run_now('account');},
 		q{SELECT iterable_backfill('toggle');}) if $kind eq 'engine';
 
-	return "@set " . send_row($dice, $token, $durable, $prepared) if $kind eq 'send_row';
+	return "@set " . send_row($dice, $token, $prepared) if $kind eq 'send_row';
 	if ($kind eq 'prepare')
 	{
 		push @$prepared, $token;

@@ -107,8 +107,7 @@ diag("this was seed $seed") if !Test::More->builder->is_passing;
 note($oracle->summary);
 note("$round rounds; " . join(', ', map { "$_ $deaths{$_}" } sort keys %deaths));
 cmp_ok($node->safe_psql('postgres', 'SELECT count(DISTINCT xid) FROM model.history'), '>', 20 * $round, 'there was something to check');
-is($node->safe_psql('postgres', q{SELECT (SELECT count(DISTINCT source) FROM model.version), EXISTS (SELECT FROM model.sent_row WHERE verdict = 'accepted')}),
-	'3|t', 'versions and rows sent by hand, too');
+is($node->safe_psql('postgres', 'SELECT count(DISTINCT source) FROM model.version'), '3', 'and versions');
 
 # or make check-mutants could not take the rules out
 foreach my $patch (glob("$FindBin::Bin/mutants/*.patch"))
