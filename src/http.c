@@ -18,9 +18,9 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "utils/memutils.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "http_transfer.h"
 
@@ -69,15 +69,6 @@ typedef struct AnswerKeeper
 
 /* The client of is_http_perform(), for as long as the transaction lasts. */
 static IsHttp *statement_client = NULL;
-
-static int64
-now_us(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
 
 /*
  * libcurl's resolver runs in a thread, which inherits the signal mask of the
@@ -198,7 +189,7 @@ on_timer(CURLM *multi, long timeout_ms, void *arg)
 {
 	IsHttp	   *http = arg;
 
-	http->timer_at = timeout_ms < 0 ? -1 : now_us() + timeout_ms * INT64CONST(1000);
+	http->timer_at = timeout_ms < 0 ? -1 : is_clock_us() + timeout_ms * INT64CONST(1000);
 	return 0;
 }
 
@@ -475,7 +466,7 @@ is_http_wait(IsHttp *http, long timeout_ms, bool ignore_latch)
 	if (wait_event == 0)
 		wait_event = is_wait_event("IterableRequest");
 	if (timeout_ms >= 0)
-		deadline = now_us() + timeout_ms * INT64CONST(1000);
+		deadline = is_clock_us() + timeout_ms * INT64CONST(1000);
 
 	do
 	{
@@ -487,7 +478,7 @@ is_http_wait(IsHttp *http, long timeout_ms, bool ignore_latch)
 
 		CHECK_FOR_INTERRUPTS();
 
-		now = now_us();
+		now = is_clock_us();
 		if (http->timer_at >= 0 && http->timer_at <= now)
 			drive(http, CURL_SOCKET_TIMEOUT, 0);
 
@@ -515,7 +506,7 @@ is_http_wait(IsHttp *http, long timeout_ms, bool ignore_latch)
 			/* libcurl ignores a socket that it has closed meanwhile */
 			drive(http, events[i].fd, ready);
 		}
-	} while (!latch_set && dlist_is_empty(&http->done) && now_us() < deadline);
+	} while (!latch_set && dlist_is_empty(&http->done) && is_clock_us() < deadline);
 
 	CHECK_FOR_INTERRUPTS();
 	return latch_set;

@@ -13,7 +13,7 @@
 
 #include <ctype.h>
 
-#include "portability/instr_time.h"
+#include "clock.h"
 
 /* CURLOPT_QUICK_EXIT: without it a hanging resolver would block a cancel. */
 #if LIBCURL_VERSION_NUM < 0x075700
@@ -47,11 +47,9 @@ on_connected(void *arg, char *remote_ip, char *local_ip, int remote_port,
 			 int local_port)
 {
 	IsTransfer *t = arg;
-	instr_time	now;
 
 	t->begun = true;
-	INSTR_TIME_SET_CURRENT(now);
-	t->left_at = (int64) INSTR_TIME_GET_MICROSEC(now);
+	t->left_at = is_clock_us();
 	return CURL_PREREQFUNC_OK;
 }
 

@@ -8,10 +8,10 @@
  */
 #include "pacer_shmem.h"
 
-#include "portability/instr_time.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "pacer.h"
 
@@ -40,15 +40,6 @@ typedef struct PacerShared
 static PacerShared *shared = NULL;	/* in shared memory, if preloaded */
 static PacerShared *local = NULL;	/* else here; has no lock */
 
-static int64
-monotonic_now(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
-
 Size
 is_pacer_shmem_size(void)
 {
@@ -66,7 +57,7 @@ is_pacer_shmem_init(void)
 	if (!found)
 	{
 		memset(shared, 0, sizeof(*shared));
-		shared->forgotten_at = monotonic_now();
+		shared->forgotten_at = is_clock_us();
 		LWLockInitialize(&shared->lock, is_new_tranche(TRANCHE_NAME));
 	}
 	is_name_tranche(shared->lock.tranche, TRANCHE_NAME);
@@ -120,7 +111,7 @@ lock_pacers(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of memory")));
-		local->forgotten_at = monotonic_now();
+		local->forgotten_at = is_clock_us();
 	}
 	return local;
 }
@@ -139,7 +130,7 @@ is_pacer_ask(uint64 rate_group, IsEndpoint endpoint, double rate, int64 *counted
 	IsPacer    *pacer;
 
 	/* Read the clock under the lock, so that departures are in order. */
-	int64		now = monotonic_now();
+	int64		now = is_clock_us();
 	int64		wait;
 
 	pacer = &find_group(p, rate_group, now)->pacers[endpoint];
@@ -163,7 +154,7 @@ void
 is_pacer_report_429(uint64 rate_group, IsEndpoint endpoint, double rate)
 {
 	PacerShared *p = lock_pacers();
-	int64		now = monotonic_now();
+	int64		now = is_clock_us();
 
 	is_pacer_slow_down(&find_group(p, rate_group, now)->pacers[endpoint], now);
 	unlock_pacers();

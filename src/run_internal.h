@@ -12,7 +12,6 @@
 
 #include "postgres.h"
 
-#include "portability/instr_time.h"
 
 #include "batch.h"
 #include "catalog.h"
@@ -110,15 +109,6 @@ typedef struct IsRequest
 	IsEndpoint	endpoint;
 	int64		counted;
 } IsRequest;
-
-static inline int64
-is_run_now_us(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
 
 /*
  * run.c: load the connection, or sync, connection and renderer, as they are

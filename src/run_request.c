@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "clock.h"
 #include "gate.h"
 #include "pacer_shmem.h"
 #include "run_internal.h"
@@ -47,7 +48,7 @@ is_run_lanes(const IsRun *run)
 static int64
 ask_connection(IsRun *run)
 {
-	int64		now = is_run_now_us();
+	int64		now = is_clock_us();
 	int64		wait = run->not_before > now ? run->not_before - now :
 		is_gate_ask(run->connection, now);
 
@@ -67,7 +68,7 @@ ask_to_send(IsRun *run, IsEndpoint endpoint, int64 *counted)
 	wait = is_pacer_ask(run->connection->rate_group, endpoint,
 						run->connection->rate[endpoint], counted);
 	if (wait == 0)
-		is_gate_pass(run->connection, is_run_now_us());
+		is_gate_pass(run->connection, is_clock_us());
 	return wait;
 }
 

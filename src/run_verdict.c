@@ -12,6 +12,7 @@
 #include "common/pg_prng.h"
 #include "utils/memutils.h"
 
+#include "clock.h"
 #include "gate.h"
 #include "pacer_shmem.h"
 #include "run_internal.h"
@@ -150,7 +151,7 @@ back_off(IsRun *run, int retry_after_ms)
 	if (retry_after_ms >= 0)
 		pause = Min(LAST_BACKOFF, (int64) retry_after_ms * 1000);
 	run->setbacks++;
-	run->not_before = is_run_now_us() + pause;
+	run->not_before = is_clock_us() + pause;
 
 	/* Say so once it is more than a passing fault. */
 	if (run->setbacks == 3)
@@ -189,7 +190,7 @@ stop_connection(IsRun *run, const char *reason)
 {
 	set_trouble(run, "connection \"%s\" is stopped: %s", run->connection->name, reason);
 	is_txn_begin();
-	is_gate_stop(run->connection, reason, is_run_now_us());
+	is_gate_stop(run->connection, reason, is_clock_us());
 	is_txn_commit();
 	run->setbacks++;
 }

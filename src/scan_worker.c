@@ -10,7 +10,6 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -21,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "background.h"
+#include "clock.h"
 #include "compat.h"
 #include "iterable_sync.h"
 #include "scan.h"
@@ -62,15 +62,6 @@ typedef struct Task
 
 StaticAssertDecl(sizeof(Task) <= BGW_EXTRALEN, "task does not fit");
 
-static int64
-now_us(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
-
 /* ----------------------------------------------------------------
  * In the worker of the database
  * ----------------------------------------------------------------
@@ -101,7 +92,7 @@ reap(void)
 		}
 		pfree(workers[i].handle);
 		workers[i].handle = NULL;
-		workers[i].not_before = now_us() + RESTART_PAUSE;
+		workers[i].not_before = is_clock_us() + RESTART_PAUSE;
 	}
 	return n;
 }
@@ -117,7 +108,7 @@ find_place(int32 sync_id)
 		if (workers[i].sync_id == sync_id)
 			return &workers[i];
 		if (workers[i].handle == NULL &&
-			(workers[i].sync_id == 0 || workers[i].not_before < now_us()))
+			(workers[i].sync_id == 0 || workers[i].not_before < is_clock_us()))
 			place = &workers[i];
 	}
 	return place;
@@ -154,7 +145,7 @@ start(ScanWorker *place, int32 sync_id)
 	if (!started)
 	{
 		place->handle = NULL;
-		place->not_before = now_us() + RESTART_PAUSE;
+		place->not_before = is_clock_us() + RESTART_PAUSE;
 		ereport(LOG,
 				(errmsg("could not start a scan worker of iterable_sync"),
 				 errdetail("All %d background worker processes are in use.", max_worker_processes),
@@ -168,7 +159,7 @@ is_scan_worker_want(int32 sync_id, int64 scan_id, TimestampTz retry_at)
 {
 	int			n = reap();
 	ScanWorker *place = find_place(sync_id);
-	int64		now = now_us();
+	int64		now = is_clock_us();
 	int64		wait = TIMESTAMP_IS_NOBEGIN(retry_at) ? 0 : retry_at - GetCurrentTimestamp();
 
 	if (place != NULL && place->handle != NULL)
@@ -206,7 +197,7 @@ int64
 is_scan_worker_look(void)
 {
 	static int64 next = 0;
-	int64		now = now_us();
+	int64		now = is_clock_us();
 
 	if (reap() == 0)
 		return -1;

@@ -10,6 +10,7 @@
 
 #include "mb/pg_wchar.h"
 
+#include "clock.h"
 #include "forget.h"
 #include "gate.h"
 #include "lookup.h"
@@ -126,7 +127,7 @@ stop_connection(IsSending *sending, const IsApiAnswer *api)
 	IsUserContext save;
 
 	is_catalog_become_owner(&save);
-	is_gate_stop(sending->connection, reason, is_run_now_us());
+	is_gate_stop(sending->connection, reason, is_clock_us());
 	is_catalog_restore_user(&save);
 	sending->verdict = is_send_words("retry", "the connection is stopped", reason);
 }

@@ -16,7 +16,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -28,6 +27,7 @@
 #include "background.h"
 #include "catalog.h"
 #include "change_log.h"
+#include "clock.h"
 #include "compat.h"
 #include "connection.h"
 #include "http.h"
@@ -53,7 +53,8 @@
 
 /* Commits that follow one another closely are looked for together. */
 #define LOOK_PAUSE (US_PER_S / 200)
-
+/* While all syncs have something to do, only what a person changes is news. */
+#define BUSY_LOOK_PAUSE (US_PER_S / 10)
 
 /* What the worker knows of a sync. */
 typedef struct Entry
@@ -78,15 +79,6 @@ static MemoryContext states_context;
 static char *looked = NULL;		/* snapshot of the last look at the log */
 static char *identity = NULL;
 static uint64 served;			/* generation that the last look covers */
-
-static int64
-now_us(void)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	return (int64) INSTR_TIME_GET_MICROSEC(now);
-}
 
 /* ----------------------------------------------------------------
  * Looking
@@ -139,6 +131,12 @@ all_pending(void)
 		if (!((Entry *) lfirst(lc))->pending)
 			return false;
 	return true;
+}
+
+static int64
+look_pause(void)
+{
+	return all_pending() ? BUSY_LOOK_PAUSE : LOOK_PAUSE;
 }
 
 /*
@@ -263,7 +261,7 @@ take_error(Entry *entry, ErrorData *error)
 		ereport(LOG,
 				(errmsg("sync \"%s\" is %s: %s", entry->state->name,
 						person ? "paused" : "failing", text)));
-	entry->not_before = now_us() +
+	entry->not_before = is_clock_us() +
 		(person ? is_rescan_interval * US_PER_S :
 		 Min(LAST_PAUSE, FIRST_PAUSE << Min(entry->errors, 6)));
 	entry->errors++;
@@ -300,7 +298,7 @@ guarded(Entry *entry, Work work, void *arg)
 			is_run_free(entry->run);
 		entry->run = NULL;
 		if (error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
-			entry->not_before = now_us() + LOCKED_PAUSE;	/* it begins anew, we too */
+			entry->not_before = is_clock_us() + LOCKED_PAUSE;	/* it begins anew, we too */
 		else if (entry->state)
 			take_error(entry, error);
 		FreeErrorData(error);
@@ -324,7 +322,7 @@ begin_run(Entry *entry, void *arg)
 	entry->run = is_run_create(entry->sync_id, http);
 	MemoryContextSwitchTo(old);
 	if (entry->run == NULL)
-		entry->not_before = now_us() + LOCKED_PAUSE;
+		entry->not_before = is_clock_us() + LOCKED_PAUSE;
 }
 
 static void
@@ -354,7 +352,7 @@ static int64
 serve(Entry *entry)
 {
 	int64		result = IS_RUN_IDLE;
-	int64		now = now_us();
+	int64		now = is_clock_us();
 	int64		wait;
 
 	if (entry->run == NULL)
@@ -366,7 +364,7 @@ serve(Entry *entry)
 			return entry->not_before - now;
 		guarded(entry, begin_run, NULL);
 		if (entry->run == NULL)
-			return Max(entry->not_before - now_us(), 1000);
+			return Max(entry->not_before - is_clock_us(), 1000);
 	}
 	else if (entry->idle && may_run(entry))
 	{
@@ -387,7 +385,7 @@ serve(Entry *entry)
 	entry->idle = false;
 	guarded(entry, advance_run, &result);
 	if (entry->run == NULL)
-		return Max(entry->not_before - now_us(), 1000);
+		return Max(entry->not_before - is_clock_us(), 1000);
 	if (result != IS_RUN_IDLE)
 		return result == IS_RUN_ANSWER ? -1 : result;
 
@@ -622,7 +620,7 @@ next_due(void)
 {
 	TimestampTz result = DT_NOEND;
 	TimestampTz now = GetCurrentTimestamp();
-	int64		now_mono = now_us();
+	int64		now_mono = is_clock_us();
 	ListCell   *lc;
 
 	foreach(lc, entries)
@@ -696,7 +694,7 @@ is_worker_main(Datum arg)
 										 ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(worker_context);
 	http = is_http_create();
-	idle_since = now_us();
+	idle_since = is_clock_us();
 
 	for (;;)
 	{
@@ -722,7 +720,7 @@ is_worker_main(Datum arg)
 			proc_exit(0);
 
 		woken = is_launcher_generation(slot) != served;
-		if (now_us() >= look_at || (woken && now_us() >= looked_at + LOOK_PAUSE))
+		if (is_clock_us() >= look_at || (woken && is_clock_us() >= looked_at + look_pause()))
 		{
 			pgstat_report_activity(STATE_RUNNING, "iterable_sync: looking for changes");
 			if (!look())
@@ -732,7 +730,7 @@ is_worker_main(Datum arg)
 					proc_exit(0);
 				continue;
 			}
-			looked_at = now_us();
+			looked_at = is_clock_us();
 			if (woken)
 				idle_since = looked_at;
 			is_uncaptured_compare(looked_at);
@@ -771,28 +769,28 @@ is_worker_main(Datum arg)
 		left = is_scan_worker_look();
 		if (left >= 0)
 			wait = wait < 0 ? left : Min(wait, left);
-		is_background_keep_house(now_us());
+		is_background_keep_house(is_clock_us());
 
 		if (is_http_in_flight(http) > 0 || scanning ||
 			(wait >= 0 && wait < is_worker_idle_timeout * US_PER_S))
-			idle_since = now_us();
-		else if (now_us() - idle_since >= is_worker_idle_timeout * US_PER_S ||
+			idle_since = is_clock_us();
+		else if (is_clock_us() - idle_since >= is_worker_idle_timeout * US_PER_S ||
 				 is_launcher_worker_is_look(slot))
 		{
 			try_to_leave();
-			idle_since = now_us();
+			idle_since = is_clock_us();
 		}
 
 		if (wait < 0 || wait > is_worker_idle_timeout * US_PER_S)
 			wait = is_worker_idle_timeout * US_PER_S;
-		wait = Min(wait, Max(0, look_at - now_us()));
+		wait = Min(wait, Max(0, look_at - is_clock_us()));
 		left = close_old_runs();
 		if (left >= 0)
 			wait = Min(wait, left);
 		pgstat_report_activity(STATE_IDLE, NULL);
 
 		/* Until the next look may be, commits need not wake us. */
-		pause = looked_at + LOOK_PAUSE - now_us();
+		pause = looked_at + look_pause() - is_clock_us();
 		if (pause > 0 && !busy)
 			wait = Min(wait, pause);
 		(void) is_http_wait(http, busy ? 0 : (long) ((wait + 999) / 1000),
