@@ -69,6 +69,7 @@ if (cd "$work" && apt-get download -qq "postgresql-$major-pgq3") >/dev/null 2>&1
 else
 	pgq_note="PgQ is left out: package postgresql-$major-pgq3 cannot be had."
 fi
+variants=${BENCH_VARIANTS:-$variants}
 
 what()
 {
@@ -248,7 +249,8 @@ for commit in on off; do
 	done
 done
 out
-out "Single-row UPDATE by primary key, pgbench -M prepared -c 4 -j 2, $seconds s, $rounds rounds."
+fsync=$(as_postgres "$bin/pg_test_fsync" -s 1 -f "$work/data/fsync.test" 2>/dev/null | awk '/fdatasync.*usecs/ { print $(NF - 1); exit }')
+out "Single-row UPDATE by primary key, pgbench -M prepared -c 4 -j 2, $seconds s, $rounds rounds. An fdatasync takes $fsync µs on this machine."
 out "Share: transactions a second with it over those without trigger. CPU: of the sessions, µs a transaction."
 out
 out "| variant | synchronous_commit = on: tps | share | least–greatest | CPU | off: tps | share | least–greatest | CPU |"
