@@ -12,7 +12,6 @@
 
 #include "postgres.h"
 
-
 #include "batch.h"
 #include "catalog.h"
 #include "change_log.h"

@@ -297,6 +297,13 @@ take_failure(IsRun *run, IsBatch *batch, const IsHttpAnswer *answer, const IsApi
 {
 	bool		answered = answer->outcome == IS_HTTP_ANSWERED;
 
+	/* that is no trouble of the run */
+	if (api->internal_error && batch->sent_again)
+	{
+		put_off_again(batch, api);
+		return;
+	}
+
 	if (api->rate_limited)
 		is_pacer_report_429(run->connection->rate_group, run->endpoint,
 							run->connection->rate[run->endpoint]);
@@ -312,11 +319,6 @@ take_failure(IsRun *run, IsBatch *batch, const IsHttpAnswer *answer, const IsApi
 		return;
 	}
 
-	if (api->internal_error && batch->sent_again)
-	{
-		put_off_again(batch, api);
-		return;
-	}
 	if (api->internal_error)
 	{
 		if (batch->server_errors++ == 0)

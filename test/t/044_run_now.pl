@@ -275,6 +275,19 @@ is(accepted('away'), '1 2 3', 'a new key sends it');
 is( sql(q{SELECT state FROM iterable.sync_status WHERE sync = 'away'}),
 	'enabled', 'the status says so');
 
+# An error of Iterable's with rows that have failed before is no trouble of the
+# run, however long the pacer makes the rest wait.
+create_connection($node, 'slow', $emulator, users_rate => 0.4, rate_group => 'slow', request_timeout => '1s');
+create_sync('slow', connection => 'slow');
+$emulator->script({ failRows => { emails => [ map { "slow$_\@example.com" } 1, 2 ], list => 'invalidDataEmails' } });
+insert('slow', 1, 2);
+sql(q{CALL iterable_run_now('slow')});
+is(sql(q{SELECT count(*) FROM iterable.failure WHERE sync = 'slow'}), '2', 'two rows have failed');
+$emulator->script({ status => 500, body => 'oops' });
+sql(q{SELECT iterable_retry_failures('slow')});
+is(sql_error($node, q{CALL iterable_run_now('slow')}), '', 'a run goes on after an error with rows that are tried again');
+is(sql(q{SELECT count(*) FROM iterable.failure WHERE sync = 'slow'}), '0', 'and they are accepted');
+
 #
 # As somebody else
 #
