@@ -139,6 +139,7 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	Node	   *stmt = pstmt->utilityStmt;
 	bool		wake = false;
 	Oid			database = database_to_clear(stmt);
+	Oid			dropped = IsA(stmt, DropdbStmt) ? database : InvalidOid;
 
 	if (OidIsValid(database))
 		is_launcher_hold(database);
@@ -157,10 +158,11 @@ process_utility(PlannedStmt *pstmt, const char *query_string,
 	(next_hook ? next_hook : standard_ProcessUtility)
 		(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc);
 
+	/* a ROLLBACK, say, may have freed the statement */
 	if (wake)
 		is_launcher_wake(MyDatabaseId);
-	if (IsA(stmt, DropdbStmt) && OidIsValid(database))
-		is_capture_mark_forget(database);
+	if (OidIsValid(dropped))
+		is_capture_mark_forget(dropped);
 }
 
 void
