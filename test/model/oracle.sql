@@ -120,10 +120,13 @@ CREATE VIEW model."something newer before an unknown outcome was asked again" AS
 	SELECT * FROM model.follows WHERE doubtful1 AND (ver, event) IS DISTINCT FROM (ver1, event1)
 		AND NOT model.interrupted(at1, at) AND (model.sent_row_of(source, id, at1)) IS NULL;
 
--- what is sent by hand is sent, and what is known of it may be rolled back
+-- what is sent by hand is sent, and what is known of it may be rolled back; a
+-- window whose worker has ended is resumed with all its keys, also with those
+-- that were sent by hand before that
 CREATE VIEW model."a row that was sent again as it was accepted" AS
 	SELECT * FROM model.follows WHERE taken1 AND (ver, event) IS NOT DISTINCT FROM (ver1, event1) AND flip = flip1
-		AND NOT model.interrupted(at1, at) AND (model.sent_row_of(source, id, at)) IS NULL
+		AND NOT model.interrupted(CASE WHEN model.sent_row_of(source, id, at1) IS NULL THEN at1 ELSE at1 - 5 END, at)
+		AND (model.sent_row_of(source, id, at)) IS NULL
 		AND coalesce((model.sent_row_of(source, id, at1)).kept, true);
 
 CREATE VIEW model."a version that was sent again as it was accepted" AS
