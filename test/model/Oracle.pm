@@ -89,7 +89,8 @@ sub load
 	return;
 }
 
-# What the first row that a check has found went through last.
+# What the first row that a check has found went through last, up to then where
+# the check tells when that was.
 sub story_of
 {
 	my ($self, $check) = @_;
@@ -102,7 +103,8 @@ sub story_of
 				UNION ALL SELECT at, 'changed', source, id, to_jsonb(h) FROM model.history h
 				UNION ALL SELECT to_timestamp(since), 'interrupted', NULL, NULL, to_jsonb(i) FROM model.interruption i)
 		SELECT y.at, what, y.doc FROM x, LATERAL (SELECT * FROM story
-			WHERE id IS NULL OR (source, id) = (x.doc ->> 'source', (x.doc ->> 'id')::int) ORDER BY at DESC LIMIT 25) y ORDER BY 1});
+			WHERE (id IS NULL OR (source, id) = (x.doc ->> 'source', (x.doc ->> 'id')::int))
+				AND (jsonb_typeof(x.doc -> 'at') <> 'number' OR at <= to_timestamp((x.doc ->> 'at')::float8)) IS NOT FALSE ORDER BY at DESC LIMIT 25) y ORDER BY 1});
 }
 
 # A test each; returns whether all are well.  Rows that were sent by hand as
