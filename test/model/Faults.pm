@@ -79,7 +79,7 @@ sub plan
 	my ($dice, $durable) = @_;
 
 	# what was not written is lost only if little else is
-	my %weight = (%deaths, $durable eq 'off' ? (silence => 30) : ());
+	my %weight = (%deaths, $durable eq 'off' ? (silence => 12) : ());
 
 	return map { [ $dice->between(200, 1300), $dice->weighted(%weight) ] } 1 .. $dice->between(1, 3);
 }
@@ -241,26 +241,23 @@ sub starve
 	return;
 }
 
-# Requests for users or for events hang, applied; the others get a late answer
-# or two, so that their next window holds many rows, and hang then, too.  So it
-# is soon that nobody brings WAL to the disk any more.  The worker is slow, so
-# that rows change between its steps.  At last the server is gone, and with it
-# whatever was not flushed.
+# One late answer for each sync, so that its next window holds many rows; then
+# every request hangs, applied, and nobody brings WAL to the disk but the worker
+# and who waits for it.  It is slow, so that rows change between its steps.  At
+# last the server is gone, and with it whatever was not flushed.
 sub silence
 {
 	my ($self, $dice) = @_;
 	my $writer = $self->pid_of(q{backend_type = 'walwriter'});
 	my $worker = $self->pid_of_worker;
 	my $late = $dice->between(100, 200);
-	my ($first, $then) = $dice->chance(50) ? qw(/api/users /api/events) : qw(/api/events /api/users);
 
 	return if $writer eq '';
 	kill('STOP', $writer);
 	$self->{emulator}->end_script;
 	$self->{emulator}->script(
-		{ path => $first, action => 'apply_then_hang', times => 0 },
-		{ path => $then, action => 'apply', delayMs => $late, times => $dice->between(1, 2) },
-		{ path => $then, action => 'apply_then_hang', times => 0 });
+		{ action => 'apply', delayMs => $late, times => 4 },
+		{ action => 'apply_then_hang', times => 0 });
 	usleep(1000 * $late);
 	$self->starve($dice, $worker, $dice->between(300, 700) / 1000);
 	$self->{since} = time();
